@@ -1,0 +1,181 @@
+"""Settings: frozen, inherited (global ▸ pipeline ▸ step; None inherits), each with its origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any, Self
+
+__all__ = [
+    "Backend",
+    "FieldLayout",
+    "GlobalPipelineConfig",
+    "MaterializationBackend",
+    "MissingPolicy",
+    "StepMaterializationConfig",
+    "VFSConfig",
+    "ZarrChunkStrategy",
+    "ZarrCompressor",
+    "ZarrConfig",
+]
+
+
+class Backend(str, Enum):
+    """Storage backends by name."""
+
+    MEMORY = "memory"
+    DISK = "disk"
+    ZARR = "zarr"
+    VIRTUAL_WORKSPACE = "virtual_workspace"
+    OMERO_LOCAL = "omero_local"
+    NAPARI_STREAM = "napari_stream"
+    FIJI_STREAM = "fiji_stream"
+
+
+class MaterializationBackend(str, Enum):
+    """Backends that final results may go to."""
+
+    ZARR = "zarr"
+    DISK = "disk"
+
+
+class ZarrCompressor(str, Enum):
+    """Compressors; each maps to a codec that every OME-Zarr reader knows."""
+
+    ZSTD = "zstd"
+    LZ4 = "lz4"
+    BLOSC = "blosc"
+    ZLIB = "zlib"
+    GZIP = "gzip"
+    NONE = "none"
+
+
+class ZarrChunkStrategy(str, Enum):
+    """What one stored object holds."""
+
+    WELL = "well"
+    FILE = "file"
+    ADAPTIVE = "adaptive"
+    SINGLE = "single"
+
+
+class FieldLayout(str, Enum):
+    """How a well's fields lie in OME-Zarr."""
+
+    MOSAIC = "mosaic"
+    IMAGES = "images"
+
+
+class MissingPolicy(str, Enum):
+    """What happens to a plane that is expected and not there."""
+
+    ERROR = "error"
+    SKIP = "skip"
+    FILL = "fill"
+
+
+class _Replaceable:
+    """``replace`` as a method, for frozen settings."""
+
+    __slots__ = ()
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some settings changed."""
+        return replace(self, **changes)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True, slots=True)
+class VFSConfig(_Replaceable):
+    """Where data lives between and after steps.
+
+    Parameters
+    ----------
+    intermediate_backend : Backend
+        Between steps.
+    materialization_backend : MaterializationBackend
+        Final results and materialised steps.
+    memory_limit_gb : float or None
+        Host tier per worker, in GB; None takes the worker's share.
+    persistent_storage_root_path : str or None
+        Root of relative output paths.
+    """
+
+    intermediate_backend: Backend = Backend.MEMORY
+    materialization_backend: MaterializationBackend = MaterializationBackend.ZARR
+    memory_limit_gb: float | None = None
+    persistent_storage_root_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ZarrConfig(_Replaceable):
+    """How OME-Zarr is written.
+
+    Parameters
+    ----------
+    store_name : str
+        Folder of the plate below the output.
+    compressor : ZarrCompressor
+        ZSTD and LZ4 become blosc with that inner codec, ZLIB becomes gzip.
+    compression_level : int
+        1 (fast) to 9 (small).
+    shuffle : bool
+        Byte shuffle before compression.
+    chunk_strategy : ZarrChunkStrategy
+        Planes per stored object.
+    field_layout : FieldLayout
+        One mosaic a well, or one image a field.
+    ngff_version : str
+        ``"0.5"`` or ``"0.4"``.
+    ome_zarr_metadata, write_plate_metadata, pyramid : bool
+        Parts that may be left out.
+    """
+
+    store_name: str = "images.zarr"
+    compressor: ZarrCompressor = ZarrCompressor.ZSTD
+    compression_level: int = 1
+    shuffle: bool = True
+    chunk_strategy: ZarrChunkStrategy = ZarrChunkStrategy.WELL
+    field_layout: FieldLayout = FieldLayout.MOSAIC
+    ngff_version: str = "0.5"
+    ome_zarr_metadata: bool = True
+    write_plate_metadata: bool = True
+    pyramid: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StepMaterializationConfig(_Replaceable):
+    """Where one step's output is kept, if it is.
+
+    Parameters
+    ----------
+    sub_dir : str or None
+        Folder below the output; None is ``<nn>_<step>``.
+    backend : MaterializationBackend or None
+        None inherits from `VFSConfig`.
+    """
+
+    sub_dir: str | None = None
+    backend: MaterializationBackend | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalPipelineConfig(_Replaceable):
+    """Everything that can be set for a run.
+
+    Parameters
+    ----------
+    vfs, zarr : VFSConfig, ZarrConfig
+        Storage settings.
+    num_workers : int or None
+        None is min(cores, wells, RAM ÷ projected peak).
+    missing : MissingPolicy
+        What an expected plane that is not there does.
+    fill_value : int
+        Pixel value for ``missing="fill"``.
+    """
+
+    vfs: VFSConfig = field(default_factory=VFSConfig)
+    zarr: ZarrConfig = field(default_factory=ZarrConfig)
+    num_workers: int | None = None
+    missing: MissingPolicy = MissingPolicy.ERROR
+    fill_value: int = 0

@@ -1,0 +1,25 @@
+"""Plates, plane keys, well names, manifests. No I/O."""
+
+from hcsflow.plate.manifest import Manifest, PlaneRow, WellFault
+from hcsflow.plate.model import (
+    COMPONENTS,
+    Channel,
+    FieldGrid,
+    Measured,
+    PlaneKey,
+    Plate,
+    StoredProjection,
+)
+
+__all__ = [
+    "COMPONENTS",
+    "Channel",
+    "FieldGrid",
+    "Manifest",
+    "Measured",
+    "PlaneKey",
+    "PlaneRow",
+    "Plate",
+    "StoredProjection",
+    "WellFault",
+]
