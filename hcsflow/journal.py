@@ -1,11 +1,43 @@
-"""What a run records: outcomes of tasks, units done, events, and where they lie."""
+"""What a run records: outcomes of tasks, units done, events, and where they lie.
+
+Everything below ``OUT/.hcsflow`` is plain JSON, replaced whole by a rename or appended line by
+line, so that it can be read after a kill at any moment: a torn line or file reads as absent.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import contextlib
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Event", "JournalEntry", "ObjectRecord", "Outcome"]
+__all__ = [
+    "CONTROL",
+    "ControlFolder",
+    "Event",
+    "JournalEntry",
+    "ObjectRecord",
+    "Outcome",
+    "append_log",
+    "clear_failure",
+    "read_entries",
+    "read_entry",
+    "read_epoch",
+    "read_failures",
+    "read_json",
+    "read_log",
+    "write_entry",
+    "write_failure",
+    "write_text_atomic",
+]
+
+CONTROL = ".hcsflow"
+"""Folder below the output that holds all but results."""
 
 Status = Literal["done", "failed", "crashed", "skipped", "cancelled"]
 
@@ -70,7 +102,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """A finished unit, (well, output): written atomically after its commit."""
+    """A finished unit, (well, output): written atomically after its commit.
+
+    ``fingerprint`` covers inputs, steps and layout; ``recipe`` steps and layout alone, so that
+    wells outside a later plan can be told to be of its making. `hcsflow.graph.commit` fills it.
+    """
 
     well: str
     output: str
@@ -80,6 +116,7 @@ class JournalEntry:
     objects: tuple[ObjectRecord, ...]
     outcome: Outcome
     time: str
+    recipe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +126,183 @@ class Event:
     kind: str
     well: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlFolder:
+    """Where things lie below ``OUT/.hcsflow``; paths only, nothing is made."""
+
+    output: Path
+
+    @property
+    def root(self) -> Path:
+        """The folder itself."""
+        return self.output / CONTROL
+
+    @property
+    def plan(self) -> Path:
+        """The plan as stable JSON; also tells whose output this is."""
+        return self.root / "plan.json"
+
+    @property
+    def scratch(self) -> Path:
+        """What tasks write before they commit."""
+        return self.root / "scratch"
+
+    @property
+    def failures(self) -> Path:
+        """One file per well that failed."""
+        return self.root / "failures"
+
+    @property
+    def lock(self) -> Path:
+        """Present while a run is alive."""
+        return self.root / "lock"
+
+    @property
+    def epoch(self) -> Path:
+        """Number of the latest run; only ever grows."""
+        return self.root / "epoch"
+
+    @property
+    def gate(self) -> Path:
+        """Empty file under whose ``flock`` commits and take-overs exclude each other."""
+        return self.root / "gate"
+
+    @property
+    def log(self) -> Path:
+        """Events, one JSON object a line."""
+        return self.root / "log.jsonl"
+
+    def journal(self, output: str = "") -> Path:
+        """Return the folder of one output's entries ("" is the final output)."""
+        return self.root / "journal" / (output or "final")
+
+    def entry(self, output: str, well: str) -> Path:
+        """Return the file of one unit's entry."""
+        return self.journal(output) / f"{well}.json"
+
+    def failure(self, well: str) -> Path:
+        """Return the file of one well's failure."""
+        return self.failures / f"{well}.json"
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a whole file by temporary file and rename; makes the folder.
+
+    A reader sees the old text or the new one; after a failure the old one stands.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tag = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
+    draft = path.with_name(f".{path.name}.{tag}.tmp")
+    try:
+        draft.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> Any:
+    """Return a file's JSON value, None where it is absent, torn or unreadable."""
+    try:
+        return json.loads(path.read_text("utf-8", errors="surrogateescape"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_entry(control: ControlFolder, entry: JournalEntry) -> None:
+    """Record a finished unit."""
+    text = json.dumps(asdict(entry), sort_keys=True, indent=1)
+    write_text_atomic(control.entry(entry.output, entry.well), text)
+
+
+def read_entry(control: ControlFolder, output: str, well: str) -> JournalEntry | None:
+    """Return a unit's entry, None where there is none that can be read."""
+    return _entry(read_json(control.entry(output, well)))
+
+
+def read_entries(control: ControlFolder, output: str) -> dict[str, JournalEntry]:
+    """Return the readable entries of one output by well, sorted by name."""
+    found = (_entry(read_json(path)) for path in _json_files(control.journal(output)))
+    return {entry.well: entry for entry in found if entry is not None}
+
+
+def write_failure(control: ControlFolder, outcome: Outcome) -> None:
+    """Record a well that failed; an earlier record of it is replaced."""
+    text = json.dumps(asdict(outcome), sort_keys=True, indent=1)
+    write_text_atomic(control.failure(outcome.well), text)
+
+
+def clear_failure(control: ControlFolder, well: str) -> None:
+    """Forget a well's failure, because it is done now."""
+    control.failure(well).unlink(missing_ok=True)
+
+
+def read_failures(control: ControlFolder) -> list[Outcome]:
+    """Return the readable failures, sorted by well."""
+    found = (_outcome(read_json(path)) for path in _json_files(control.failures))
+    return sorted((outcome for outcome in found if outcome is not None), key=lambda o: o.well)
+
+
+def append_log(control: ControlFolder, line: dict[str, Any]) -> None:
+    """Append one object to the log; a full disk must not stop a run, so it is given up then."""
+    text = json.dumps(line, sort_keys=True, default=str) + "\n"
+    with contextlib.suppress(OSError):
+        control.root.mkdir(parents=True, exist_ok=True)
+        with control.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+
+
+def read_log(control: ControlFolder) -> Iterator[dict[str, Any]]:
+    """Iterate over the log's whole lines; a torn one is left out."""
+    try:
+        text = control.log.read_text("utf-8", errors="replace")
+    except OSError:
+        return
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                yield value
+
+
+def read_epoch(control: ControlFolder) -> int:
+    """Return the epoch in force, 0 before the first run."""
+    value = read_json(control.epoch)
+    return value if isinstance(value, int) else 0
+
+
+def _json_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+
+
+def _known(kind: type, value: Any) -> dict[str, Any] | None:
+    """Keep the fields that a record has; those of a later version are left aside."""
+    if not isinstance(value, dict):
+        return None
+    names = {f.name for f in fields(kind)}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k in names}
+
+
+def _outcome(value: Any) -> Outcome | None:
+    known = _known(Outcome, value)
+    if known is None:
+        return None
+    try:
+        known["step_seconds"] = tuple((str(s), float(t)) for s, t in known.get("step_seconds", ()))
+        return Outcome(**known)
+    except (TypeError, ValueError):
+        return None
+
+
+def _entry(value: Any) -> JournalEntry | None:
+    known = _known(JournalEntry, value)
+    outcome = _outcome(known.get("outcome")) if known else None
+    if known is None or outcome is None:
+        return None
+    try:
+        objects = tuple(ObjectRecord(**item) for item in known["objects"])
+        return JournalEntry(**{**known, "objects": objects, "outcome": outcome})
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from itertools import product
@@ -31,7 +31,9 @@ __all__ = [
     "StepPlan",
     "TableWrite",
     "WritePlan",
+    "agreeing",
     "groups_of",
+    "output_members",
     "stable_json",
 ]
 
@@ -111,6 +113,21 @@ def groups_of(planes: PlaneSet, variable_components: tuple[str, ...]) -> Iterato
         yield Group(tuple(zip(fixed, values, strict=True)), tuple(members))
 
 
+def agreeing(consumer: Group, producers: Iterable[Group], collapsed: Iterable[str]) -> list[Group]:
+    """Return the producer groups whose special output belongs to a consumer's stack.
+
+    A producer agrees if each component that it had fixed (and that was not reduced before) has
+    a value among the consumer's planes.
+    """
+    values = {c: {getattr(m, c) for m in consumer.members} for c in COMPONENTS}
+    skipped = set(collapsed)
+    return [
+        group
+        for group in producers
+        if all(c in skipped or value in values[c] for c, value in group.fixed)
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One function call of a step.
@@ -167,6 +184,25 @@ class Branch:
     calls: tuple[Call, ...] = ()
 
 
+def output_members(
+    branch: Branch, group: Group, variable_components: tuple[str, ...]
+) -> tuple[LocalKey, ...]:
+    """Return the keys of the planes that a branch makes of a group, in order."""
+    if branch.action == "drop":
+        return ()
+    members = group.members
+    for call in branch.calls:
+        if call.z_out == "same":
+            continue
+        first = members[0]
+        if call.z_out == "one":
+            changes = {c: 0 if c == "z" else getattr(first, c) for c in variable_components}
+            members = (first._replace(**changes),)
+        else:
+            members = tuple(first._replace(z=i) for i in range(int(call.z_out)))
+    return members
+
+
 @dataclass(frozen=True, slots=True)
 class SpecialLink:
     """Where a function's special input comes from.
@@ -185,6 +221,8 @@ class SpecialTarget:
 
     Parameters
     ----------
+    declared : str
+        Name that the function declares.
     name : str
         Name within the pipeline, by which later steps ask for it.
     path, backend : str
@@ -197,6 +235,7 @@ class SpecialTarget:
         The object that writes it.
     """
 
+    declared: str
     name: str
     path: str
     backend: str

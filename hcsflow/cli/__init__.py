@@ -1,1 +1,1 @@
-"""hcsflow package."""
+"""The command line: parse, call `hcsflow.session`, print."""

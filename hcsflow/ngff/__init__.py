@@ -1,1 +1,1 @@
-"""hcsflow package."""
+"""OME-Zarr without I/O: metadata documents, arrays, chunks, shards, regions, pyramids."""

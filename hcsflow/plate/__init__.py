@@ -1,6 +1,6 @@
 """Plates, plane keys, well names, manifests. No I/O."""
 
-from hcsflow.plate.manifest import Manifest, PlaneRow, WellFault
+from hcsflow.plate.manifest import Manifest, PlaneColumns, PlaneRow, WellFault
 from hcsflow.plate.model import (
     COMPONENTS,
     Channel,
@@ -17,6 +17,7 @@ __all__ = [
     "FieldGrid",
     "Manifest",
     "Measured",
+    "PlaneColumns",
     "PlaneKey",
     "PlaneRow",
     "Plate",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hcsflow.errors import PlateError
 from hcsflow.plate.model import PlaneKey, StoredProjection
 
-__all__ = ["Manifest", "PlaneRow", "WellFault"]
+__all__ = ["Manifest", "PlaneColumns", "PlaneRow", "WellFault"]
 
 
 class PlaneRow(NamedTuple):
@@ -30,6 +30,20 @@ class PlaneRow(NamedTuple):
     mtime_ns: int
 
 
+class PlaneColumns(NamedTuple):
+    """Planes as a reader collects them, in any order, one entry of each column per plane.
+
+    ``keys`` is (n, 5): well, field, timepoint, channel, z; ``folder_ids`` index ``folders``.
+    """
+
+    keys: ArrayLike
+    folder_ids: ArrayLike
+    folders: Sequence[str]
+    names: Sequence[str]
+    nbytes: ArrayLike
+    mtime_ns: ArrayLike
+
+
 class WellFault(NamedTuple):
     """A well that cannot be processed, known before any pixel is read."""
 
@@ -38,7 +52,7 @@ class WellFault(NamedTuple):
     file: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Manifest:
     """Every plane of one acquisition, sorted by (well, field, timepoint, channel, z).
 
@@ -88,6 +102,13 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Manifest):
+            return NotImplemented
+        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+
+    __hash__ = None  # type: ignore[assignment]
+
     @cached_property
     def _well_starts(self) -> NDArray[np.int64]:
         wells = int(self.keys[-1, 0]) + 2 if len(self) else 1
@@ -95,7 +116,7 @@ class Manifest:
 
     def rows_of(self, well: int) -> range:
         """Return the row numbers of one well's planes, by dense well index."""
-        if well + 1 >= len(self._well_starts):
+        if well < 0 or well + 1 >= len(self._well_starts):
             return range(0)
         return range(int(self._well_starts[well]), int(self._well_starts[well + 1]))
 
@@ -111,7 +132,7 @@ class Manifest:
 
     def key(self, row: int) -> PlaneKey:
         """Return a plane's key."""
-        well, fld, timepoint, channel, z = (int(v) for v in self.keys[row])
+        well, fld, timepoint, channel, z = self.keys[row].tolist()
         return PlaneKey(0, well, fld, timepoint, channel, z)
 
     def well_planes(self, well: int) -> dict[PlaneKey, int]:
@@ -121,39 +142,80 @@ class Manifest:
     def missing_of(self, well: int) -> list[PlaneKey]:
         """List the planes that one well lacks."""
         rows = self.missing[self.missing[:, 0] == well]
-        return [PlaneKey(0, *(int(v) for v in row)) for row in rows]
+        return [PlaneKey(0, *row) for row in rows.tolist()]
 
     def __iter__(self) -> Iterator[tuple[PlaneKey, str]]:
         for row in range(len(self)):
             yield self.key(row), self.path(row)
 
     @classmethod
+    def from_columns(cls, root: str, columns: PlaneColumns, **facts: object) -> Manifest:
+        """Sort planes by key and pack them; seconds and tens of MB for 345,600 planes.
+
+        Parameters
+        ----------
+        root : str
+            The plate's folder.
+        columns : PlaneColumns
+            The planes, in any order.
+        **facts : object
+            ``missing``, ``absent`` and the other fields that are not columns.
+
+        Raises
+        ------
+        PlateError
+            If two planes share a key; a reader reports those as `WellFault` before packing.
+        """
+        keys = np.asarray(columns.keys, np.int32).reshape(-1, 5)
+        order = np.lexsort(keys.T[::-1])
+        keys = keys[order]
+        if len(keys) > 1 and not np.any(keys[1:] != keys[:-1], axis=1).all():
+            raise PlateError("two files claim the same plane")
+        names = [columns.names[i].encode("utf-8", "surrogateescape") for i in order.tolist()]
+        offsets = np.zeros(len(names) + 1, np.int64)
+        np.cumsum([len(name) for name in names], out=offsets[1:])
+        facts.setdefault("missing", np.zeros((0, 5), np.int32))
+        return cls(
+            root=root,
+            keys=_frozen(keys),
+            folder_ids=_frozen(np.asarray(columns.folder_ids, np.int32)[order]),
+            folders=tuple(columns.folders),
+            name_blob=b"".join(names),
+            name_offsets=_frozen(offsets),
+            nbytes=_frozen(np.asarray(columns.nbytes, np.int64)[order]),
+            mtime_ns=_frozen(np.asarray(columns.mtime_ns, np.int64)[order]),
+            **facts,  # type: ignore[arg-type]
+        )
+
+    @classmethod
     def from_rows(cls, root: str, rows: Iterable[PlaneRow], **facts: object) -> Manifest:
-        """Pack rows into columns, sorted by key.
+        """Pack single rows into columns, sorted by key; for few planes.
 
         Raises
         ------
         PlateError
             If two rows share a key; a reader reports those as `WellFault` before packing.
         """
-        ordered = sorted(rows)
-        folders = sorted({row.folder for row in ordered})
-        folder_number = {folder: i for i, folder in enumerate(folders)}
-        names = [row.name.encode("utf-8", "surrogateescape") for row in ordered]
-        offsets = np.zeros(len(names) + 1, np.int64)
-        np.cumsum([len(n) for n in names], out=offsets[1:])
-        keys = np.array([row[:5] for row in ordered], np.int32).reshape(-1, 5)
-        if len(keys) > 1 and not np.any(keys[1:] != keys[:-1], axis=1).all():
-            raise PlateError("two files claim the same plane")
-        return cls(
-            root=root,
-            keys=keys,
-            folder_ids=np.array([folder_number[row.folder] for row in ordered], np.int32),
-            folders=tuple(folders),
-            name_blob=b"".join(names),
-            name_offsets=offsets,
-            nbytes=np.array([row.nbytes for row in ordered], np.int64),
-            mtime_ns=np.array([row.mtime_ns for row in ordered], np.int64),
-            missing=facts.pop("missing", np.zeros((0, 5), np.int32)),  # type: ignore[arg-type]
-            **facts,  # type: ignore[arg-type]
+        found = list(rows)
+        folders = sorted({row.folder for row in found})
+        number = {folder: i for i, folder in enumerate(folders)}
+        columns = PlaneColumns(
+            keys=[row[:5] for row in found],
+            folder_ids=[number[row.folder] for row in found],
+            folders=folders,
+            names=[row.name for row in found],
+            nbytes=[row.nbytes for row in found],
+            mtime_ns=[row.mtime_ns for row in found],
         )
+        return cls.from_columns(root, columns, **facts)
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, np.ndarray):
+        return isinstance(other, np.ndarray) and np.array_equal(one, other)
+    return one == other

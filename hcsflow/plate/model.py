@@ -46,6 +46,8 @@ class Channel:
         Where the name was found, e.g. ``"HTD WaveName1"``.
     z_um : float or None
         Height of the plane of a channel that has only one, in µm, where known.
+    z_indices : tuple of int
+        Dense z indices of the planes, where they are not simply the first ``z``.
     """
 
     label: str
@@ -55,6 +57,12 @@ class Channel:
     projection: str | None = None
     name_origin: str = ""
     z_um: float | None = None
+    z_indices: tuple[int, ...] = ()
+
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """Dense z indices of the planes expected per field and timepoint, ascending."""
+        return self.z_indices or tuple(range(self.z))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""hcsflow package."""
+"""What is shown: terminal text, progress, the plate map, the HTML report. Read-only."""

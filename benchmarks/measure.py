@@ -1,0 +1,124 @@
+"""What every benchmark shares: timed processes, spread, the machine, one JSON file a benchmark."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PACKAGES = (
+    "hcsflow", "numpy", "dask", "distributed", "zarr", "numcodecs", "tifffile",
+    "opencv-python-headless", "scikit-image", "scipy", "pandas", "pyarrow",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One run of one process: wall and CPU seconds (children included), exit status."""
+
+    wall_s: float
+    cpu_s: float
+    status: int
+
+
+def run(command: Sequence[str | Path], **options: Any) -> Sample:
+    """Run a command to its end and time it; raise with its output if it fails."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, **options
+    )
+    wall = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(f"{command} ended {done.returncode}\n{done.stdout}\n{done.stderr}")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Sample(wall, cpu, done.returncode)
+
+
+def interleave(
+    candidates: Mapping[str, Callable[[], Sample]], repeats: int
+) -> dict[str, list[Sample]]:
+    """Run all candidates in turn, ``repeats`` rounds, so that a busy machine hits them alike."""
+    taken: dict[str, list[Sample]] = {name: [] for name in candidates}
+    for round_number in range(repeats):
+        for name, candidate in candidates.items():
+            taken[name].append(candidate())
+            print(f"  {round_number + 1}/{repeats} {name}: {taken[name][-1].wall_s:.2f} s")
+    return taken
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Return median, extremes and all values."""
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "values": list(values),
+    }
+
+
+def ratios(ours: Sequence[Sample], theirs: Sequence[Sample]) -> dict[str, Any]:
+    """Return the spread of wall-time ratios, round by round."""
+    return spread([a.wall_s / b.wall_s for a, b in zip(ours, theirs, strict=True)])
+
+
+def samples(taken: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
+    """Return wall and CPU seconds of each candidate."""
+    return {
+        name: {
+            "wall_s": spread([s.wall_s for s in runs]),
+            "cpu_s": spread([s.cpu_s for s in runs]),
+        }
+        for name, runs in taken.items()
+    }
+
+
+def save(name: str, results: Mapping[str, Any]) -> Path:
+    """Write ``results/<name>.json`` with command, time, machine and versions."""
+    RESULTS.mkdir(exist_ok=True)
+    target = RESULTS / f"{name}.json"
+    script = Path(sys.argv[0]).name
+    document = {
+        "benchmark": name,
+        "command": " ".join(["python", f"benchmarks/{script}", *sys.argv[1:]]),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "results": results,
+    }
+    target.write_text(json.dumps(document, indent=1) + "\n")
+    print(json.dumps(results, indent=1))
+    return target
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine: cores, memory, load, system, Python, package versions."""
+    return {
+        "cores": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "load_1_5_15_min": os.getloadavg(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: version_of(name) for name in PACKAGES},
+    }
+
+
+def version_of(name: str) -> str | None:
+    """Return a distribution's version, None where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,130 @@
+"""Explicit dtype casts that depend on the value alone, never on the image around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hcsflow.arrays.libraries import adapter_of, memory_type_of
+from hcsflow.errors import MemoryConversionError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+__all__ = ["cast", "cast_with"]
+
+MODES = ("saturate", "refuse")
+
+
+def cast(array: Any, dtype: DTypeLike, *, mode: str = "saturate") -> Any:
+    """Return an array with another dtype; every value is treated alone.
+
+    Floats become integers by rounding half to even. A value beyond the target's range becomes
+    the nearest end of that range (``"saturate"``) or is an error (``"refuse"``); NaN becomes 0
+    or is an error. Among floats, infinities and NaN stay what they are. To bool: not zero.
+    Nothing is ever stretched to an image's own minimum and maximum.
+
+    Parameters
+    ----------
+    array : array
+        Any memory type; bool, integer or float.
+    dtype : dtype-like
+        Numpy name of the dtype wanted.
+    mode : "saturate" or "refuse"
+        What happens to values that do not fit.
+
+    Returns
+    -------
+    array
+        Of the same memory type; the array itself if it has that dtype already, else a copy.
+
+    Raises
+    ------
+    MemoryConversionError
+        In mode ``"refuse"``, or if either dtype is not bool, integer or float.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cast(np.array([-3.0, 0.5, 1.5, 300.0]), "uint8").tolist()
+    [0, 0, 2, 255]
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
+    return adapter_of(memory_type_of(array)).cast(array, np.dtype(dtype), mode)
+
+
+def cast_with(xp: Any, array: Any, target: np.dtype[Any], mode: str) -> Any:
+    """Cast with a numpy-like module ``xp`` (numpy, cupy, jax.numpy)."""
+    source = np.dtype(array.dtype)
+    if source == target:
+        return array
+    check_kinds(source, target)
+    if target.kind == "b":
+        return array != 0
+    if source.kind == "b":
+        return array.astype(target)
+    if target.kind == "f":
+        return _to_float(xp, array, target, mode)
+    if source.kind == "f":
+        return _float_to_int(xp, array, target, mode)
+    return _int_to_int(xp, array, target, mode)
+
+
+def check_kinds(source: np.dtype[Any], target: np.dtype[Any]) -> None:
+    """Raise MemoryConversionError unless both dtypes are bool, integer or float."""
+    if not {source.kind, target.kind} <= set("biuf"):
+        raise MemoryConversionError(
+            source.name, target.name, "cast", "only bool, integers and floats are cast"
+        )
+
+
+def refuse(source: object, target: object, *, low: object, high: object) -> MemoryConversionError:
+    """Return the error for values that do not fit."""
+    reason = f"values from {low} to {high} do not fit"
+    return MemoryConversionError(str(source), str(target), "cast", reason)
+
+
+def _to_float(xp: Any, array: Any, target: np.dtype[Any], mode: str) -> Any:
+    with np.errstate(over="ignore"):
+        result = array.astype(target)
+    source = np.dtype(array.dtype)
+    top = float(np.finfo(target).max)
+    largest = float(np.finfo(source).max) if source.kind == "f" else float(np.iinfo(source).max)
+    if largest <= top:
+        return result
+    overflown = xp.isinf(result) & xp.isfinite(array)
+    if mode == "refuse" and bool(overflown.any()):
+        raise refuse(source, target, low=array.min(), high=array.max())
+    limit = xp.where(array > 0, target.type(top), target.type(-top))
+    return xp.where(overflown, limit, result)
+
+
+def _int_to_int(xp: Any, array: Any, target: np.dtype[Any], mode: str) -> Any:
+    have, want = np.iinfo(array.dtype), np.iinfo(target)
+    low, high = max(have.min, want.min), min(have.max, want.max)
+    if (low, high) == (have.min, have.max):
+        return array.astype(target)
+    if mode == "refuse" and bool(((array < low) | (array > high)).any()):
+        raise refuse(array.dtype, target, low=array.min(), high=array.max())
+    return xp.clip(array, low, high).astype(target)
+
+
+def _float_to_int(xp: Any, array: Any, target: np.dtype[Any], mode: str) -> Any:
+    info = np.iinfo(target)
+    wide = array if array.dtype.itemsize >= 4 else array.astype(np.float32)
+    rounded = xp.rint(wide)
+    # Ends as powers of two: exact in every float, where iinfo.max itself may not be.
+    above, below = rounded >= 2.0 ** _bits(info), rounded < float(info.min)
+    lost = xp.isnan(rounded)
+    outside = above | below | lost
+    if mode == "refuse" and bool(outside.any()):
+        raise refuse(array.dtype, target, low=array.min(), high=array.max())
+    result = xp.where(outside, 0, rounded).astype(target)
+    result = xp.where(above, target.type(info.max), result)
+    return xp.where(below, target.type(info.min), result)
+
+
+def _bits(info: np.iinfo[Any]) -> int:
+    return int(info.max).bit_length()

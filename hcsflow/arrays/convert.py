@@ -1,0 +1,115 @@
+"""From one memory type to another: the road that was asked for, or an error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hcsflow.arrays.libraries import LIBRARIES, adapter_of, check_memory_type, memory_type_of
+from hcsflow.errors import MemoryConversionError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["conversion_path", "convert", "to_numpy"]
+
+
+def conversion_path(source: str, target: str) -> tuple[str, ...]:
+    """Return the memory types that an array passes on its way, first and last included.
+
+    Libraries that share device memory reach each other directly, without a copy; one that does
+    not (pyclesperanto) is reached through host memory, which the plan then shows as a step of
+    its own. The compiler asks here; `convert` itself never takes two roads.
+
+    Raises
+    ------
+    MemoryConversionError
+        If a name is unknown.
+
+    Examples
+    --------
+    >>> conversion_path("cupy", "torch")
+    ('cupy', 'torch')
+    >>> conversion_path("cupy", "pyclesperanto")
+    ('cupy', 'numpy', 'pyclesperanto')
+    """
+    if check_memory_type(source) == check_memory_type(target):
+        return (source,)
+    if _is_direct(source, target):
+        return (source, target)
+    return (source, "numpy", target)
+
+
+def _is_direct(source: str, target: str) -> bool:
+    if "numpy" in (source, target):
+        return True
+    return LIBRARIES[source].shares_device and LIBRARIES[target].shares_device
+
+
+def convert(array: Any, target: str, *, device: int | str | None = None) -> Any:
+    """Return an array in another memory type, values and dtype unchanged.
+
+    ====================  =========================================================
+    numpy → torch         zero-copy on the host; a copy if the array is read-only,
+                          has negative strides or foreign byte order
+    numpy → others        a copy
+    torch, jax → numpy    a view where they lie in host memory (jax: read-only)
+    others → numpy        a copy
+    cupy, torch, jax,     zero-copy by DLPack on the device where they lie
+    tensorflow
+    pyclesperanto         to and from numpy only
+    ====================  =========================================================
+
+    A read-only numpy array stays protected: torch has no read-only tensors, so one that shared
+    its memory could change it unseen.
+
+    Parameters
+    ----------
+    array : array
+        Any memory type.
+    target : str
+        Memory type wanted.
+    device : int, str or None
+        GPU number, or the library's own name of a device (``"cpu"``); None leaves the data where
+        it is (host data for cupy, jax, tensorflow and pyclesperanto: their current device).
+
+    Returns
+    -------
+    array
+        The array itself where nothing is to do.
+
+    Raises
+    ------
+    MemoryConversionError
+        If the target cannot hold the dtype, is not installed, or is not reached directly
+        (`conversion_path` tells the way). Nothing is copied through host memory unasked.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stack = np.zeros((1, 2, 3), np.uint16)
+    >>> convert(stack, "numpy") is stack
+    True
+    """
+    source = memory_type_of(array)
+    if source == check_memory_type(target):
+        return array if device is None else adapter_of(target).place(array, device)
+    if not _is_direct(source, target):
+        reason = "no shared device memory; convert to numpy first, which copies through the host"
+        raise MemoryConversionError(source, target, "dlpack", reason)
+    if target == "numpy":
+        return adapter_of(source).to_host(array)
+    if source == "numpy":
+        return adapter_of(target).from_host(array, device)
+    return adapter_of(target).from_dlpack(array, device)
+
+
+def to_numpy(array: Any) -> NDArray[Any]:
+    """Return any array as numpy: a view where it lies in host memory, else a copy.
+
+    Raises
+    ------
+    MemoryConversionError
+        If it is no array, or numpy has no such dtype (bfloat16).
+    """
+    result: NDArray[Any] = convert(array, "numpy")
+    return result

@@ -1,0 +1,174 @@
+"""Memory types: one table from name to library, classes and adapter. Asking imports nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from hcsflow.errors import MemoryConversionError, nearest
+
+if TYPE_CHECKING:
+    from numpy import dtype as np_dtype
+    from numpy import ndarray
+
+__all__ = [
+    "MEMORY_TYPES",
+    "Adapter",
+    "Library",
+    "adapter_of",
+    "check_memory_type",
+    "find_memory_type",
+    "is_installed",
+    "memory_type_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """One array library.
+
+    Parameters
+    ----------
+    classes : tuple of (str, str)
+        Module and attribute of each array class, looked up only in modules already imported.
+    adapter : str
+        Module that speaks to the library; it alone imports it.
+    shares_device : bool
+        Exchanges device memory by DLPack; otherwise only host memory goes in and out.
+    needs_gpu : bool
+        Cannot allocate without a GPU.
+    """
+
+    classes: tuple[tuple[str, str], ...]
+    adapter: str
+    shares_device: bool = True
+    needs_gpu: bool = False
+
+
+LIBRARIES: dict[str, Library] = {
+    "numpy": Library((("numpy", "ndarray"),), "hcsflow.arrays._numpy"),
+    "cupy": Library((("cupy", "ndarray"),), "hcsflow.arrays._cupy", needs_gpu=True),
+    "torch": Library((("torch", "Tensor"),), "hcsflow.arrays._torch"),
+    "tensorflow": Library((("tensorflow", "Tensor"),), "hcsflow.arrays._tensorflow"),
+    "jax": Library((("jax", "Array"),), "hcsflow.arrays._jax"),
+    "pyclesperanto": Library(
+        (("pyclesperanto", "Array"), ("pyclesperanto_prototype._tier0._pycl", "OCLArray")),
+        "hcsflow.arrays._pyclesperanto",
+        shares_device=False,
+    ),
+}
+
+MEMORY_TYPES = tuple(LIBRARIES)
+"""Names of all memory types, numpy first."""
+
+
+class Adapter(Protocol):
+    """What a library's private module offers. All arrays are of that library unless said."""
+
+    def to_host(self, array: Any) -> ndarray[Any, Any]:
+        """Return the array as numpy: a view where it lies in host memory, else a copy."""
+        ...
+
+    def from_host(self, array: ndarray[Any, Any], device: int | str | None) -> Any:
+        """Return a numpy array as one of this library, on a device."""
+        ...
+
+    def from_dlpack(self, array: Any, device: int | str | None) -> Any:
+        """Return another library's array as one of this library, in the same memory."""
+        ...
+
+    def place(self, array: Any, device: int | str | None) -> Any:
+        """Return the array itself where it is on that device, else a copy there."""
+        ...
+
+    def cast(self, array: Any, dtype: np_dtype[Any], mode: str) -> Any:
+        """Return the array with another dtype; see `hcsflow.arrays.cast`."""
+        ...
+
+    def stack(self, slices: list[Any]) -> Any:
+        """Return a new (Z, Y, X) array from planes of equal shape and dtype."""
+        ...
+
+
+def find_memory_type(array: object) -> str | None:
+    """Return the memory type of an array, or None for anything else. Imports nothing.
+
+    Examples
+    --------
+    >>> find_memory_type([1, 2]) is None
+    True
+    """
+    for name, library in LIBRARIES.items():
+        for module, attribute in library.classes:
+            kind = getattr(sys.modules.get(module), attribute, None)
+            if isinstance(kind, type) and isinstance(array, kind):
+                return name
+    return None
+
+
+def memory_type_of(array: object) -> str:
+    """Return the memory type of an array: ``"numpy"``, ``"torch"`` …. Imports nothing.
+
+    Raises
+    ------
+    MemoryConversionError
+        If it is not an array of a known library.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> memory_type_of(np.zeros((1, 2, 3)))
+    'numpy'
+    """
+    found = find_memory_type(array)
+    if found is None:
+        known = ", ".join(MEMORY_TYPES)
+        raise MemoryConversionError(
+            type(array).__name__, "any memory type", "detection", f"not an array of {known}"
+        )
+    return found
+
+
+def check_memory_type(name: str) -> str:
+    """Return the name if it is a memory type.
+
+    Raises
+    ------
+    MemoryConversionError
+        Otherwise, with the nearest name.
+    """
+    if name in LIBRARIES:
+        return name
+    near = nearest(name, MEMORY_TYPES)
+    advice = f"did you mean {near!r}?" if near else f"there are {', '.join(MEMORY_TYPES)}"
+    raise MemoryConversionError("any", str(name), "name", f"unknown memory type; {advice}")
+
+
+def is_installed(name: str) -> bool:
+    """Tell whether a memory type's library can be imported, without importing it.
+
+    With ``HCSFLOW_NO_GPU=1`` in the environment, libraries that need a GPU count as absent.
+    """
+    library = LIBRARIES[check_memory_type(name)]
+    if library.needs_gpu and os.environ.get("HCSFLOW_NO_GPU") == "1":
+        return False
+    packages = {module.partition(".")[0] for module, _ in library.classes}
+    return any(find_spec(package) is not None for package in packages)
+
+
+def adapter_of(name: str) -> Adapter:
+    """Return the adapter of a memory type, importing its library's module lazily.
+
+    Raises
+    ------
+    MemoryConversionError
+        If the name is unknown or the library is not installed.
+    """
+    if not is_installed(name):
+        reason = f"{name} is not installed, or HCSFLOW_NO_GPU=1 forbids it"
+        raise MemoryConversionError("any", name, "import", reason)
+    return cast("Adapter", import_module(LIBRARIES[name].adapter))

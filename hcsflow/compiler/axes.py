@@ -1,0 +1,142 @@
+"""Pass 2, axes: the planes before and after each step, and what each call promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from hcsflow.compiler.inputs import Declared
+from hcsflow.contracts import contract_of
+from hcsflow.errors import PipelineError, PlanRefusedError
+from hcsflow.plan import (
+    Branch,
+    Call,
+    Group,
+    LocalKey,
+    Plan,
+    PlaneSet,
+    StepPlan,
+    groups_of,
+    output_members,
+)
+from hcsflow.plate import COMPONENTS
+
+__all__ = ["axes"]
+
+
+def axes(plan: Plan, _declared: Declared) -> Plan:
+    """Follow the planes through all steps.
+
+    Raises
+    ------
+    PlanRefusedError
+        Groups that lack members, branches that disagree in shape or dtype, nothing left.
+    """
+    steps: list[StepPlan] = []
+    for step in plan.steps:
+        planes = plan.source if step.source is None else steps[step.source].output
+        steps.append(_follow(step, planes))
+    return plan.replace(steps=tuple(steps))
+
+
+def _follow(step: StepPlan, planes: PlaneSet) -> StepPlan:
+    step = replace(step, input=planes)
+    groups = list(groups_of(planes, step.variable_components))
+    _check_complete(step, planes, groups)
+    branches = tuple(_promise(step, branch, planes) for branch in step.branches)
+    step = replace(step, branches=branches)
+    kept: list[LocalKey] = []
+    used: list[Branch] = []
+    num_calls = 0
+    for group in groups:
+        branch = step.branch_for(group)
+        used.append(branch)
+        kept.extend(output_members(branch, group, step.variable_components))
+        num_calls += len(branch.calls)
+    output = _gathered(step, planes, kept, used)
+    return replace(step, output=output, num_calls=num_calls)
+
+
+def _check_complete(step: StepPlan, planes: PlaneSet, groups: Iterable[Group]) -> None:
+    """Refuse stacks over channels and the like whose z ranges differ, unless ragged."""
+    varying = set(step.variable_components)
+    if varying <= {"z"}:
+        return
+    for branch in step.branches:
+        for call in branch.calls:
+            declared = contract_of(call.func)
+            if not isinstance(declared.z_out, str) and varying != {"z"}:
+                raise PlanRefusedError(
+                    f"step {step.name!r}: a new z axis needs stacks of z alone, not of "
+                    f"{', '.join(step.variable_components)}"
+                )
+    if all(contract_of(c.func).ragged for b in step.branches for c in b.calls):
+        return
+    if "channel" in varying and len(set(planes.z)) > 1 and "channel" not in planes.collapsed:
+        counts = ", ".join(f"{c}: {len(h)}" for c, h in zip(planes.channels, planes.z, strict=True))
+        raise PlanRefusedError(
+            f"step {step.name!r} stacks over {', '.join(step.variable_components)}, but channels "
+            f"differ in z planes ({counts})",
+            hint="project along z first, or declare the function with @contract(ragged=True)",
+        )
+
+
+def _promise(step: StepPlan, branch: Branch, planes: PlaneSet) -> Branch:
+    shape, dtype = planes.shape_yx, planes.dtype
+    calls: list[Call] = []
+    for call in branch.calls:
+        declared = contract_of(call.func)
+        if declared.output_shape is not None:
+            shape = _declared_shape(step, call, declared.output_shape(shape, **dict(call.parameters)))
+        dtype = declared.dtype or dtype
+        calls.append(replace(call, shape_yx=shape, dtype=dtype))
+    return replace(branch, calls=tuple(calls))
+
+
+def _declared_shape(step: StepPlan, call: Call, shape: object) -> tuple[int, int]:
+    if isinstance(shape, (tuple, list)) and len(shape) == 2 and all(int(n) > 0 for n in shape):
+        return (int(shape[0]), int(shape[1]))
+    raise PipelineError(
+        f"step {step.name!r}: output_shape of {call.function} must give (y, x), gave {shape!r}"
+    )
+
+
+def _gathered(
+    step: StepPlan, planes: PlaneSet, kept: list[LocalKey], used: list[Branch]
+) -> PlaneSet:
+    if not kept:
+        raise PlanRefusedError(
+            f"step {step.name!r} drops every plane", hint="keep at least one channel"
+        )
+    results = {_result(branch, planes) for branch in used if branch.action != "drop"}
+    if len(results) > 1:
+        shown = " and ".join(f"{s[0]}×{s[1]} {d}" for s, d in sorted(results))
+        raise PlanRefusedError(
+            f"step {step.name!r} would return planes of {shown}; they are stored as one image",
+            hint="cast or project so that all channels agree, or DROP some",
+        )
+    shape, dtype = results.pop()
+    channels = tuple(dict.fromkeys(key.channel for key in sorted(kept, key=lambda k: k.channel)))
+    heights: dict[int, set[int]] = {c: set() for c in channels}
+    for key in kept:
+        heights[key.channel].add(key.z)
+    reduced = {
+        c for b in used for call in b.calls if call.z_out == "one" for c in step.variable_components
+    }
+    if any(len(h) > 1 for h in heights.values()):
+        reduced.discard("z")  # another branch keeps its stack
+    return PlaneSet(
+        fields=tuple(sorted({key.field for key in kept})),
+        timepoints=tuple(sorted({key.timepoint for key in kept})),
+        channels=channels,
+        z=tuple(tuple(sorted(heights[c])) for c in channels),
+        shape_yx=shape,
+        dtype=dtype,
+        collapsed=tuple(c for c in COMPONENTS if c in reduced or c in planes.collapsed),
+    )
+
+
+def _result(branch: Branch, planes: PlaneSet) -> tuple[tuple[int, int], str]:
+    if branch.action == "pass":
+        return planes.shape_yx, planes.dtype
+    return branch.calls[-1].shape_yx, branch.calls[-1].dtype

@@ -1,0 +1,113 @@
+"""Pass 7, budget: bytes that a task holds at its worst, against what a worker may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from hcsflow.compiler.inputs import Declared
+from hcsflow.contracts import contract_of
+from hcsflow.errors import PlanRefusedError
+from hcsflow.plan import Plan, PlaneSet, Segment, StepPlan, groups_of
+
+__all__ = ["budget"]
+
+FLOAT32 = 4
+ENCODER_PLANES = 3
+"""Planes held while one is written: itself, its smaller levels, its encoded bytes."""
+
+
+def budget(plan: Plan, _declared: Declared) -> Plan:
+    """Project each task's peak memory above an idle worker.
+
+    Counted are, while a step runs: the planes read and still needed, one group read ahead,
+    earlier results still needed, the stack gathered, the result, the function's own
+    temporaries (``working_planes`` of its contract) and the encoder's buffers.
+
+    Raises
+    ------
+    PlanRefusedError
+        A task needs more than a worker has.
+    """
+    done = []
+    steps = list(plan.steps)
+    for segment in plan.segments:
+        peaks = dict(_peaks(plan, segment))
+        for index, peak in peaks.items():
+            steps[index] = replace(steps[index], projected_bytes=peak)
+        worst = max(peaks, key=lambda index: peaks[index])
+        done.append(replace(segment, projected_bytes=peaks[worst]))
+        if peaks[worst] > plan.resources.memory_bytes:
+            raise PlanRefusedError(
+                f"step {steps[worst].name!r} would need {peaks[worst] / 1e9:.2f} GB in one task; "
+                f"a worker has {plan.resources.memory_bytes / 1e9:.2f} GB",
+                hint="use fewer workers, or stack fewer planes at a time",
+            )
+    return plan.replace(steps=tuple(steps), segments=tuple(done))
+
+
+def _peaks(plan: Plan, segment: Segment) -> Iterator[tuple[int, int]]:
+    steps = plan.steps[segment.first : segment.last + 1]
+    readers = [step for step in steps if step.source is None]
+    read = _nbytes(plan.source) // _turns(plan.source, segment)
+    ahead = max((_group_nbytes(step) for step in readers), default=0)
+    for step in steps:
+        later_readers = [r for r in readers if r.index >= step.index]
+        held = (read if later_readers else 0) + ahead
+        held += sum(
+            _nbytes(other.output) // _turns(other.output, segment)
+            for other in steps
+            if other.index < step.index and _needed(other, step, steps)
+        )
+        held += _nbytes(step.output) // _turns(step.output, segment)
+        held += _group_nbytes(step) + _working(step) + _encoding(plan, step)
+        yield step.index, held
+
+
+def _needed(producer: StepPlan, now: StepPlan, steps: tuple[StepPlan, ...]) -> bool:
+    """Whether a step's output, or its special output, is still needed while ``now`` runs."""
+    return any(
+        step.index >= now.index
+        and (
+            step.source == producer.index
+            or any(link.producer == producer.index for link in step.special_inputs)
+        )
+        for step in steps
+    )
+
+
+def _turns(planes: PlaneSet, segment: Segment) -> int:
+    counts = {"field": len(planes.fields), "timepoint": len(planes.timepoints)}
+    return max(1, prod(counts[c] for c in segment.loop))
+
+
+def _plane_nbytes(planes: PlaneSet) -> int:
+    return prod(planes.shape_yx) * np.dtype(planes.dtype).itemsize
+
+
+def _nbytes(planes: PlaneSet) -> int:
+    return planes.num_planes * _plane_nbytes(planes)
+
+
+def _group_nbytes(step: StepPlan) -> int:
+    largest = max(len(g.members) for g in groups_of(step.input, step.variable_components))
+    return largest * _plane_nbytes(step.input)
+
+
+def _working(step: StepPlan) -> int:
+    largest = max(len(g.members) for g in groups_of(step.input, step.variable_components))
+    planes = 0.0
+    for branch in step.branches:
+        for call in branch.calls:
+            stack = 1 if contract_of(call.func).per_slice else largest
+            planes = max(planes, contract_of(call.func).working_planes * stack)
+    return int(planes * prod(step.input.shape_yx) * FLOAT32)
+
+
+def _encoding(plan: Plan, step: StepPlan) -> int:
+    if any(write.step == step.index for write in plan.writes):
+        return ENCODER_PLANES * _plane_nbytes(step.output)
+    return 0

@@ -1,0 +1,141 @@
+"""Pass 4, storage: where each step reads and writes, and which outputs are materialised."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hcsflow.compiler.inputs import Declared
+from hcsflow.config import Backend, MaterializationBackend
+from hcsflow.errors import PipelineError, PlanRefusedError
+from hcsflow.ngff.layout import ImageLayout
+from hcsflow.pipeline.step import FunctionStep
+from hcsflow.plan import LabelWrite, Plan, SideWrite, StepPlan, TableWrite, WritePlan
+
+__all__ = ["UNPLANNED", "places"]
+
+UNPLANNED = ImageLayout("0", "image", (), (0, 0), (0, 0), (), (), (), (), 1, has_unit=False)
+"""Stands for a layout until the regions pass has made it."""
+
+
+def places(plan: Plan, declared: Declared) -> Plan:
+    """Give every step its places and list what is materialised.
+
+    Raises
+    ------
+    PlanRefusedError
+        A backend that cannot hold final results yet.
+    PipelineError
+        Two outputs of one kind and name.
+    """
+    last = len(plan.steps) - 1
+    steps: list[StepPlan] = []
+    for step, written in zip(plan.steps, declared.pipeline.steps, strict=True):
+        durable = step.index == last or written.materialize
+        _check_backend(step, written, plan)
+        output_dir = _output_dir(step, written, last) if durable else f"memory/{step.index:02d}_{step.name}"
+        from_plate = step.source is None
+        steps.append(
+            replace(
+                step,
+                input_dir="plate" if from_plate else steps[step.source or 0].output_dir,
+                read_backend=(
+                    Backend.VIRTUAL_WORKSPACE.value if from_plate else Backend.MEMORY.value
+                ),
+                output_dir=output_dir,
+                write_backend=Backend.ZARR.value if durable else Backend.MEMORY.value,
+            )
+        )
+    writes = [
+        WritePlan(_output_dir(step, written, last), step.index, _store(step, written, plan), UNPLANNED)
+        for step, written in zip(steps, declared.pipeline.steps, strict=True)
+        if step.write_backend == Backend.ZARR.value
+    ]
+    final = replace(
+        writes[-1], labels=_labels(steps), tables=_tables(steps), sides=_sides(steps)
+    )
+    _check_names(final)
+    return plan.replace(steps=tuple(steps), writes=(*writes[:-1], final))
+
+
+def _output_dir(step: StepPlan, written: FunctionStep, last: int) -> str:
+    if step.index == last:
+        return ""
+    chosen = written.materialization.sub_dir if written.materialization else None
+    return chosen or f"{step.index:02d}_{step.name}"
+
+
+def _store(step: StepPlan, written: FunctionStep, plan: Plan) -> str:
+    folder = _output_dir(step, written, len(plan.steps) - 1)
+    name = plan.config.zarr.store_name
+    return f"{folder}/{name}" if folder else name
+
+
+def _check_backend(step: StepPlan, written: FunctionStep, plan: Plan) -> None:
+    chosen = {written.backend, plan.config.vfs.materialization_backend}
+    if written.materialization is not None:
+        chosen.add(written.materialization.backend)
+    if {Backend.DISK, MaterializationBackend.DISK} & chosen:
+        raise PlanRefusedError(
+            f"step {step.name!r}: images as TIFF files (backend disk) are not written yet",
+            hint="use the zarr backend",
+        )
+    if written.backend not in {None, Backend.ZARR, Backend.MEMORY}:
+        raise PlanRefusedError(
+            f"step {step.name!r}: the backend {written.backend} cannot hold a step's output",
+            hint="use zarr, or leave it out",
+        )
+    if plan.config.vfs.intermediate_backend is not Backend.MEMORY:
+        raise PlanRefusedError(
+            "intermediates go through worker memory, which spills to disk by itself; "
+            f"intermediate_backend={plan.config.vfs.intermediate_backend.value} is not supported yet"
+        )
+
+
+def _labels(steps: list[StepPlan]) -> tuple[LabelWrite, ...]:
+    return tuple(
+        LabelWrite(target.stored_as, step.index, target.name, UNPLANNED)
+        for step in steps
+        for target in step.special_outputs
+        if target.kind == "labels"
+    )
+
+
+def _tables(steps: list[StepPlan]) -> tuple[TableWrite, ...]:
+    stored = {label.special: label.name for label in _labels(steps)}
+    found = []
+    for step in steps:
+        for target in step.special_outputs:
+            if target.kind == "table":
+                link = getattr(target.materializer, "labels", None)
+                if link is not None and link not in stored:
+                    raise PipelineError(
+                        f"step {step.name!r}: table {target.stored_as!r} belongs to labels "
+                        f"{link!r}, which no step stores; there are: {', '.join(stored) or 'none'}"
+                    )
+                found.append(
+                    TableWrite(target.stored_as, step.index, target.name, stored.get(link or ""))
+                )
+    return tuple(found)
+
+
+def _sides(steps: list[StepPlan]) -> tuple[SideWrite, ...]:
+    return tuple(
+        SideWrite(target.stored_as, step.index, target.name)
+        for step in steps
+        for target in step.special_outputs
+        if target.kind == "function"
+    )
+
+
+def _check_names(write: WritePlan) -> None:
+    kinds: tuple[tuple[str, tuple[LabelWrite | TableWrite | SideWrite, ...]], ...] = (
+        ("labels", write.labels), ("table", write.tables), ("side output", write.sides),
+    )  # fmt: skip
+    for kind, items in kinds:
+        names = [item.name for item in items]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise PipelineError(
+                f"two steps store a {kind} named {twice[0]!r}",
+                hint="rename one: FunctionStep(…, special_outputs={'labels': 'cells'})",
+            )

@@ -1,0 +1,106 @@
+"""Pass 5, regions: arrays, chunk grids, who writes what; proved disjoint and covering."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hcsflow.compiler.inputs import Declared
+from hcsflow.errors import PlanRefusedError
+from hcsflow.ngff.layout import ImageLayout, objects_of, plan_image, prove_regions, raw_bytes
+from hcsflow.plan import LabelWrite, Plan, PlaneSet, StepPlan, WritePlan, agreeing, groups_of
+
+__all__ = ["regions"]
+
+
+def regions(plan: Plan, _declared: Declared) -> Plan:
+    """Lay out every stored array.
+
+    Raises
+    ------
+    PlanRefusedError
+        A layout that cannot be written, labels that do not fit their image.
+    """
+    _check_links(plan)
+    return plan.replace(writes=tuple(_laid_out(plan, write) for write in plan.writes))
+
+
+def _laid_out(plan: Plan, write: WritePlan) -> WritePlan:
+    planes = plan.steps[write.step].output
+    image = _image(plan, "0", "image", planes)
+    labels = tuple(_label(plan, label, planes) for label in write.labels)
+    layouts = [image, *(label.layout for label in labels)]
+    for layout in layouts:
+        prove_regions(layout)
+    stored = planes.num_planes
+    return replace(
+        write,
+        image=image,
+        labels=labels,
+        objects_per_well=_objects(image, stored) + sum(objects_of(x.layout) for x in labels),
+        raw_bytes_per_well=sum(raw_bytes(layout) for layout in layouts),
+    )
+
+
+def _objects(image: ImageLayout, planes: int) -> int:
+    """Return the objects of an image: absent planes have no object where planes are objects."""
+    if image.levels[0].shards is None:
+        return planes + len(image.levels) - 1
+    return objects_of(image)
+
+
+def _label(plan: Plan, label: LabelWrite, image_planes: PlaneSet) -> LabelWrite:
+    step = plan.steps[label.step]
+    planes = step.output
+    if len(planes.channels) > 1 and "channel" not in step.variable_components:
+        raise PlanRefusedError(
+            f"step {step.name!r} makes labels {label.name!r} in {len(planes.channels)} channels; "
+            "one label image holds one",
+            hint='treat one channel: a dict pattern {"w1": …, "*": "DROP"} in an earlier step',
+        )
+    if planes.shape_yx != image_planes.shape_yx:
+        raise PlanRefusedError(
+            f"labels {label.name!r} are {planes.shape_yx}, the image is {image_planes.shape_yx} (y, x)",
+            hint="labels are stored at their image's size",
+        )
+    return replace(label, layout=_image(plan, f"0/labels/{label.name}", "label", planes))
+
+
+def _image(plan: Plan, path: str, kind: str, planes: PlaneSet) -> ImageLayout:
+    return plan_image(
+        path=path,
+        kind="label" if kind == "label" else "image",
+        planes=planes,
+        grid=plan.plate.grid,
+        config=plan.config.zarr,
+        pixel_size_um=plan.plate.pixel_size.um,
+        z_step_um=plan.plate.z_step.um,
+    )
+
+
+def _check_links(plan: Plan) -> None:
+    """Refuse a consumer whose groups no producer's groups agree with."""
+    for step in plan.steps:
+        for link in step.special_inputs:
+            if link.producer is not None:
+                _check_link(step, link.name, plan.steps[link.producer])
+
+
+def _check_link(step: StepPlan, name: str, producer: StepPlan) -> None:
+    made = [
+        group
+        for group in groups_of(producer.input, producer.variable_components)
+        if producer.branch_for(group).action == "call"
+    ]
+    seen: set[int | None] = set()
+    for group in groups_of(step.input, step.variable_components):
+        channel = group.value("channel")
+        if channel in seen or step.branch_for(group).action != "call":
+            continue  # fields and timepoints are alike: one stands for all
+        seen.add(channel)
+        if not agreeing(group, made, producer.input.collapsed):
+            where = ", ".join(f"{c} {v}" for c, v in group.fixed)
+            raise PlanRefusedError(
+                f"step {step.name!r} needs {name!r} for {where}, but step {producer.name!r} "
+                "makes none for it",
+                hint="stack over the component too, e.g. variable_components=('channel', 'z')",
+            )

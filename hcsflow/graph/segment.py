@@ -1,0 +1,175 @@
+"""Running a segment's steps on one well, turn by turn, group by group."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from hcsflow.arrays import to_numpy
+from hcsflow.config import MissingPolicy
+from hcsflow.graph.calls import apply
+from hcsflow.graph.feed import PlaneFeed, WellPlanes
+from hcsflow.graph.planes import PlaneStore
+from hcsflow.graph.specials import SpecialValues
+from hcsflow.plan import Group, LocalKey, Plan, Segment, StepPlan, groups_of, output_members
+from hcsflow.storage.memory import MemoryStorageBackend
+
+__all__ = ["SegmentRun", "Sink"]
+
+
+class Sink(Protocol):
+    """Takes what steps make, in plan order."""
+
+    def image(self, step: StepPlan, keys: Sequence[LocalKey], stack: Any) -> None:
+        """Take a step's main output: numpy (Z, Y, X) with the key of each plane."""
+
+    def special(
+        self, step: StepPlan, name: str, group: Group, keys: Sequence[LocalKey], value: Any
+    ) -> None:
+        """Take a special output of a group; ``keys`` are its main output's planes."""
+
+
+class SegmentRun:
+    """One well's way through a segment.
+
+    Parameters
+    ----------
+    plan, segment : Plan, Segment
+        What to do.
+    planes : WellPlanes
+        The well's input.
+    specials : SpecialValues
+        Special values of the task.
+    memory : MemoryStorageBackend
+        Holds what flows between steps.
+    sink : Sink
+        Takes what is stored.
+
+    Attributes
+    ----------
+    step_name : str or None
+        The step at work: where an error happened.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a task, joined here
+        self,
+        plan: Plan,
+        segment: Segment,
+        *,
+        planes: WellPlanes,
+        specials: SpecialValues,
+        memory: MemoryStorageBackend,
+        sink: Sink,
+    ) -> None:
+        self._plan = plan
+        self._segment = segment
+        self._steps = plan.steps[segment.first : segment.last + 1]
+        self._planes = planes
+        self._specials = specials
+        self._sink = sink
+        self._stores: dict[int | None, PlaneStore] = {None: PlaneStore(memory, "plate")}
+        for step in self._steps:
+            self._stores[step.index] = PlaneStore(memory, f"{step.index:02d}_{step.name}")
+        self.step_name: str | None = None
+        self.seconds: Counter[str] = Counter()
+        self.skipped_groups = 0
+
+    def run(self) -> None:
+        """Run all turns; errors pass through, `step_name` tells where."""
+        turns = list(self._turns())
+        self.step_name = "read"
+        with PlaneFeed(self._planes, list(self._requests(turns))) as feed:
+            for turn in turns:
+                for step, groups in turn:
+                    self._run_step(step, groups, feed)
+                self._specials.clear()
+            self.seconds["read"] += feed.seconds_waited
+        self.step_name = None
+
+    def _turns(self) -> Iterator[list[tuple[StepPlan, list[Group]]]]:
+        """Yield, per combination of the loop's components, each step with its groups."""
+        loop = self._segment.loop
+        by_turn: dict[tuple[int | None, ...], dict[int, list[Group]]] = {}
+        for step in self._steps:
+            for group in groups_of(step.input, step.variable_components):
+                turn = tuple(group.value(c) for c in loop)
+                by_turn.setdefault(turn, {}).setdefault(step.index, []).append(group)
+        for turn in by_turn.values():
+            yield [(step, turn.get(step.index, [])) for step in self._steps]
+
+    def _requests(
+        self, turns: list[list[tuple[StepPlan, list[Group]]]]
+    ) -> Iterator[list[LocalKey]]:
+        """Yield what will be read, in order: each plane of a turn once."""
+        for turn in turns:
+            seen: set[LocalKey] = set()
+            for step, groups in turn:
+                for group in groups if step.source is None else ():
+                    if not self._is_wanted(step, group):
+                        continue
+                    new = [key for key in group.members if key not in seen]
+                    seen.update(new)
+                    if new:
+                        yield new
+
+    def _is_wanted(self, step: StepPlan, group: Group) -> bool:
+        if step.branch_for(group).action == "drop":
+            return False
+        if self._plan.config.missing is not MissingPolicy.SKIP or step.source is not None:
+            return True
+        return not self._planes.missing.intersection(group.members)
+
+    def _run_step(self, step: StepPlan, groups: list[Group], feed: PlaneFeed) -> None:
+        self.step_name = step.name
+        source = self._stores[step.source]
+        for group in groups:
+            if step.branch_for(group).action == "drop":
+                continue
+            if not self._is_wanted(step, group):
+                self.skipped_groups += 1
+                continue
+            if step.source is None:
+                new = source.missing(group.members)
+                if new:
+                    source.put(new, feed.take())
+            elif source.missing(group.members):
+                self.skipped_groups += 1
+                continue
+            self._run_group(step, group, source.gather(group.members))
+        self._release(step)
+
+    def _run_group(self, step: StepPlan, group: Group, stack: Any) -> None:
+        branch = step.branch_for(group)
+        keys = output_members(branch, group, step.variable_components)
+        start = time.perf_counter()
+        for call in branch.calls:
+            inputs = self._specials.inputs_for(step, call, group)
+            stack, extras = apply(step.name, call, stack, inputs)
+            for target, value in zip(self._target_names(step, call.special_outputs), extras,
+                                     strict=True):  # fmt: skip
+                self._specials.put(step, target, group, value)
+                self._sink.special(step, target, group, keys, value)
+        self.seconds[step.name] += time.perf_counter() - start
+        self._keep(step, keys, to_numpy(stack))
+
+    @staticmethod
+    def _target_names(step: StepPlan, declared: tuple[str, ...]) -> list[str]:
+        """Return the pipeline's names of a call's special outputs."""
+        names = {target.declared: target.name for target in step.special_outputs}
+        return [names[name] for name in declared]
+
+    def _keep(self, step: StepPlan, keys: Sequence[LocalKey], stack: Any) -> None:
+        start = time.perf_counter()
+        self._sink.image(step, keys, stack)
+        self.seconds["write"] += time.perf_counter() - start
+        if any(other.source == step.index for other in self._steps):
+            self._stores[step.index].put(keys, stack)
+
+    def _release(self, step: StepPlan) -> None:
+        """Forget what no later step of this turn reads."""
+        for source, store in self._stores.items():
+            last = max((s.index for s in self._steps if s.source == source), default=-1)
+            if last == step.index:
+                store.clear()

@@ -1,0 +1,169 @@
+"""What a task stores of one well: image, labels, tables, side files, in a scratch folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hcsflow.arrays import to_numpy
+from hcsflow.errors import ContractError
+from hcsflow.materialize import as_table, call_materializer
+from hcsflow.plan import Group, LocalKey, Plan, PlaneSet, StepPlan, WritePlan
+from hcsflow.storage.filemanager import FileManager
+from hcsflow.storage.images import ImageRecord, ImageWriter
+from hcsflow.storage.registry import create_storage_registry
+
+__all__ = ["WellSink"]
+
+
+class WellSink:
+    """Streams one output of one well into its scratch folder.
+
+    Parameters
+    ----------
+    plan, write : Plan, WritePlan
+        What is stored.
+    well : str
+        Well name.
+    folder : Path
+        The well's folder to be, e.g. ``scratch/…/images.zarr/B/03``.
+    sides : Path
+        Folder for what materializer functions write.
+    """
+
+    def __init__(self, plan: Plan, write: WritePlan, well: str, *, folder: Path, sides: Path) -> None:
+        self._plan = plan
+        self._write = write
+        self._well = well
+        self._sides = sides
+        self._image = ImageWriter(folder, write.image)
+        self._labels = {
+            (label.step, label.special): (label, ImageWriter(folder, label.layout))
+            for label in write.labels
+        }
+        self.frames: dict[str, list[pd.DataFrame]] = {table.name: [] for table in write.tables}
+
+    def image(self, step: StepPlan, keys: Sequence[LocalKey], stack: NDArray[Any]) -> None:
+        """Write planes of the step whose main output this is."""
+        if step.index == self._write.step:
+            slots = _z_slots(step.output)
+            for key, plane in zip(keys, stack, strict=True):
+                self._image.write(key.field, key.timepoint, key.channel, slots[key.z], plane)
+
+    def special(
+        self, step: StepPlan, name: str, group: Group, keys: Sequence[LocalKey], value: Any
+    ) -> None:
+        """Write a label stack, keep a table's rows, or call a materializer function."""
+        found = self._labels.get((step.index, name))
+        if found is not None:
+            label, writer = found
+            slots = _z_slots(step.output)
+            for key, plane in zip(keys, self._label_stack(step, label.name, keys, value), strict=True):
+                writer.write(key.field, key.timepoint, key.channel, slots[key.z], plane)
+        for table in self._write.tables:
+            if (table.step, table.special) == (step.index, name):
+                self.frames[table.name].append(self._rows(step, group, value, table.labels))
+        for side in self._write.sides:
+            if (side.step, side.special) == (step.index, name):
+                self._materialize(step, name, side.name, group, value)
+
+    def close(self) -> tuple[ImageRecord, dict[str, ImageRecord]]:
+        """Finish all arrays; return what was stored of image and labels."""
+        image = self._image.close()
+        return image, {label.name: writer.close() for label, writer in self._labels.values()}
+
+    def abort(self) -> None:
+        """Close files without finishing them."""
+        self._image.abort()
+        for _, writer in self._labels.values():
+            writer.abort()
+
+    def tables(self) -> Iterator[tuple[str, str | None, pd.DataFrame]]:
+        """Yield (name, labels, frame) of each table; rows in plan order."""
+        for table in self._write.tables:
+            frames = self.frames[table.name]
+            filled = [frame for frame in frames if len(frame)] or frames[:1]
+            if filled:
+                yield table.name, table.labels, pd.concat(filled, ignore_index=True)
+
+    def _label_stack(
+        self, step: StepPlan, name: str, keys: Sequence[LocalKey], value: Any
+    ) -> NDArray[np.uint32]:
+        labels = to_numpy(value)
+        if labels.ndim == 2:
+            labels = labels[np.newaxis]
+        expected = (len(keys), *step.output.shape_yx)
+        if labels.shape != expected or labels.dtype.kind not in "iub":
+            raise ContractError(
+                f"step {step.name!r}: labels {name!r} are {labels.shape} {labels.dtype}, expected "
+                f"{expected} (Z, Y, X) of integers"
+            )
+        stride = self._plan.label_stride
+        if labels.size and int(labels.max()) >= stride:
+            raise ContractError(
+                f"step {step.name!r}: labels {name!r} number {int(labels.max())} objects in one "
+                f"field, at most {stride - 1} are possible",
+                hint="is the background labelled, or noise taken for objects?",
+            )
+        offsets = np.array([key.field * stride for key in keys], np.uint32)[:, None, None]
+        return np.where(labels != 0, labels.astype(np.uint32) + offsets, np.uint32(0))
+
+    def _rows(
+        self, step: StepPlan, group: Group, value: Any, labels: str | None
+    ) -> pd.DataFrame:
+        frame = as_table(value)
+        for i, (column, cell) in enumerate(_place_columns(self._plan, self._well, step, group)):
+            frame.insert(i, column, cell)
+        if labels is not None and "label_in_field" in frame:
+            field = group.value("field") or 0
+            local = frame["label_in_field"].to_numpy(np.int64)
+            at = frame.columns.get_loc("label_in_field")
+            frame.insert(int(str(at)), "label", local + field * self._plan.label_stride)
+        return frame
+
+    def _materialize(self, step: StepPlan, name: str, folder: str, group: Group, value: Any) -> None:
+        target = next(t for t in step.special_outputs if t.name == name)
+        if target.materializer is None:
+            return
+        stem = "_".join([self._well, *(f"{c[0]}{v + 1:03d}" for c, v in group.fixed), name])
+        place = self._sides / folder / self._well
+        place.mkdir(parents=True, exist_ok=True)
+        call_materializer(
+            target.materializer,
+            value,
+            str(place / f"{stem}.pkl"),
+            FileManager(create_storage_registry()),
+            "disk",
+        )
+
+
+def _z_slots(planes: PlaneSet) -> dict[int, int]:
+    heights = sorted({z for heights in planes.z for z in heights})
+    return {z: slot for slot, z in enumerate(heights)}
+
+
+def _place_columns(
+    plan: Plan, well: str, step: StepPlan, group: Group
+) -> Iterator[tuple[str, object]]:
+    """Yield the columns that say where a row comes from, in the instrument's labels."""
+    plate = plan.plate
+    yield "plate", plate.name
+    yield "well", well
+    labels = {
+        "field": ("field", plate.fields),
+        "channel": ("channel", tuple(c.label for c in plate.channels)),
+        "z": ("z", plate.z),
+        "timepoint": ("t", plate.timepoints),
+    }
+    for component, (column, names) in labels.items():
+        value = group.value(component)
+        if value is not None and component not in step.input.collapsed:
+            text = names[value]
+            yield column, int(text) if text.isdigit() else text
+    yield "step", step.name
+

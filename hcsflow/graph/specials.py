@@ -1,0 +1,98 @@
+"""Special values of a task: made by one step, asked for by later ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hcsflow.errors import ContractError
+from hcsflow.microscopes import read_stage_positions
+from hcsflow.plan import Call, Group, Plan, StepPlan, agreeing
+from hcsflow.plate import Manifest, PlaneKey
+
+__all__ = ["BuiltinInputs", "SpecialValues"]
+
+Position = tuple[float, float] | None
+
+
+class BuiltinInputs:
+    """The special inputs that hcsflow itself provides, for one well."""
+
+    def __init__(self, plan: Plan, manifest: Manifest, well: int) -> None:
+        self._plan = plan
+        self._manifest = manifest
+        self._well = well
+        self._positions: list[Position] | None = None
+
+    @property
+    def stage_positions(self) -> list[Position]:
+        """(y, x) of each field's centre in µm, read once from this well's own files."""
+        if self._positions is None:
+            self._positions = read_stage_positions(self._plan.plate, self._manifest, self._well)
+        return self._positions
+
+    def value(self, name: str, group: Group) -> Any:
+        """Return a built-in input for one group; lists have one entry per plane."""
+        makers: dict[str, Callable[[], Any]] = {
+            "pixel_size_um": lambda: self._plan.plate.pixel_size.um,
+            "z_step_um": lambda: self._plan.plate.z_step.um,
+            "channel_names": lambda: [c.label for c in self._plan.plate.channels],
+            "plane_keys": lambda: [PlaneKey(0, self._well, *key) for key in group.members],
+            "stage_positions_um": lambda: [self.stage_positions[k.field] for k in group.members],
+        }
+        return makers[name]()
+
+
+class SpecialValues:
+    """Special outputs by step and name, each with the group that it belongs to."""
+
+    def __init__(self, plan: Plan, builtins: BuiltinInputs) -> None:
+        self._plan = plan
+        self._builtins = builtins
+        self._values: dict[tuple[int, str], dict[Group, Any]] = {}
+
+    def put(self, step: StepPlan, name: str, group: Group, value: Any) -> None:
+        """Keep what a step made for a group."""
+        self._values.setdefault((step.index, name), {})[group] = value
+
+    def clear(self) -> None:
+        """Forget all values; the built-in ones stay."""
+        self._values.clear()
+
+    def inputs_for(self, step: StepPlan, call: Call, group: Group) -> dict[str, Any]:
+        """Return the special inputs of one call.
+
+        One agreeing value is given as it is; several as a dict, keyed by the values of the
+        components that tell them apart (a scalar where one component does).
+
+        Raises
+        ------
+        ContractError
+            If the producer made none for this group (its planes were skipped).
+        """
+        found: dict[str, Any] = {}
+        for link in step.special_inputs:
+            if link.argument in call.special_inputs:
+                found[link.argument] = self._one(step, link.name, link.producer, group)
+        return found
+
+    def _one(self, step: StepPlan, name: str, producer: int | None, group: Group) -> Any:
+        if producer is None:
+            return self._builtins.value(name, group)
+        made = self._values.get((producer, name), {})
+        maker = self._plan.steps[producer]
+        groups = agreeing(group, made, maker.input.collapsed)
+        if not groups:
+            raise ContractError(
+                f"step {step.name!r} needs {name!r}, but step {maker.name!r} made none for "
+                f"{dict(group.fixed)}"
+            )
+        if len(groups) == 1:
+            return made[groups[0]]
+        own = dict(group.fixed)
+        return {_telling(g, own): made[g] for g in groups}
+
+
+def _telling(group: Group, own: dict[str, int]) -> Any:
+    values = tuple(value for component, value in group.fixed if component not in own)
+    return values[0] if len(values) == 1 else values

@@ -1,0 +1,91 @@
+"""Finding a pipeline: a YAML file, a Python file, or a name in ``graphs/``."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from hcsflow.errors import PipelineError, nearest
+from hcsflow.pipeline import Pipeline, pipeline_from_yaml
+
+__all__ = ["graph_names", "load_pipeline", "share_folder"]
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def share_folder(name: str) -> Path:
+    """Return the folder of ``graphs`` or ``cluster``: in the wheel, else in the source tree."""
+    packed = PACKAGE / "_share" / name
+    return packed if packed.is_dir() else PACKAGE.parent / name
+
+
+def graph_names() -> list[str]:
+    """List the ready-made pipelines."""
+    folder = share_folder("graphs")
+    if not folder.is_dir():
+        return []
+    return sorted(p.name for p in folder.iterdir() if _graph_file(p) is not None)
+
+
+def load_pipeline(spec: str | Path) -> Pipeline:
+    """Load a pipeline.
+
+    Parameters
+    ----------
+    spec : str or Path
+        A ``.yaml`` file, a ``.py`` file that holds ``pipeline``, or a name in ``graphs/``.
+        A Python file is run, as importing it would.
+
+    Raises
+    ------
+    PipelineError
+        If there is none; lists the names there are.
+
+    Examples
+    --------
+    >>> load_pipeline("max-projection").name
+    'max-projection'
+    """
+    path = Path(spec)
+    if path.suffix in {".yaml", ".yml", ".py"}:
+        return _load_file(path)
+    found = _graph_file(share_folder("graphs") / str(spec)) if path.name == str(spec) else None
+    if found is None:
+        names = graph_names()
+        meant = nearest(str(spec), names)
+        raise PipelineError(
+            f"no pipeline {str(spec)!r}; ready-made ones: {', '.join(names)}",
+            hint=f"did you mean {meant!r}?" if meant else "or give a .yaml or .py file",
+        )
+    return _load_file(found)
+
+
+def _graph_file(folder: Path) -> Path | None:
+    for name in ("pipeline.yaml", "pipeline.py"):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def _load_file(path: Path) -> Pipeline:
+    if not path.is_file():
+        raise PipelineError(f"no pipeline file {str(path)!r}")
+    if path.suffix == ".py":
+        return _load_python(path)
+    return pipeline_from_yaml(path.read_text(encoding="utf-8"), name=path.stem)
+
+
+def _load_python(path: Path) -> Pipeline:
+    # Not entered into sys.modules, so that cloudpickle sends its functions by value.
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise PipelineError(f"cannot load {str(path)!r} as Python")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Any = getattr(module, "pipeline", None)
+    if not isinstance(found, Pipeline):
+        raise PipelineError(
+            f"{str(path)!r} holds no 'pipeline'", hint="pipeline = hf.Pipeline([...])"
+        )
+    return found
