@@ -20,7 +20,7 @@ import numpy as np
 import tifffile
 from measure import Sample, interleave, run, samples, save
 
-CLI = [sys.executable, "-c", "from hcsflow.cli.main import main; main()"]
+CLI = [sys.executable, "-c", "import sys; from hcsflow.cli.main import main; sys.exit(main())"]
 
 
 def main() -> None:

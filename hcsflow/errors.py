@@ -93,11 +93,13 @@ class PlaneError(HcsflowError, ValueError):
         self.file = file
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (type(self)._restore, (self.message, self.hint, self.file))
+        return (_rebuild_plane, (type(self), self.message, self.hint, self.file))
 
-    @classmethod
-    def _restore(cls, message: str, hint: str | None, file: str | None) -> PlaneError:
-        return cls(message, hint=hint, file=file)
+
+def _rebuild_plane(
+    kind: type[PlaneError], message: str, hint: str | None, file: str | None
+) -> PlaneError:
+    return kind(message, hint=hint, file=file)
 
 
 class MissingPlaneError(PlaneError, FileNotFoundError):

@@ -75,7 +75,7 @@ class PlaneSet:
     dtype: str
     collapsed: tuple[str, ...] = ()
 
-    def keys(self) -> Iterator[LocalKey]:
+    def iter_keys(self) -> Iterator[LocalKey]:
         """Iterate over all planes: field, timepoint, channel, z; z fastest."""
         for fld, timepoint in product(self.fields, self.timepoints):
             for channel, heights in zip(self.channels, self.z, strict=True):
@@ -106,7 +106,7 @@ def groups_of(planes: PlaneSet, variable_components: tuple[str, ...]) -> Iterato
     """
     fixed = tuple(c for c in COMPONENTS if c not in variable_components)
     buckets: dict[tuple[int, ...], list[LocalKey]] = {}
-    for key in planes.keys():
+    for key in planes.iter_keys():
         buckets.setdefault(tuple(getattr(key, c) for c in fixed), []).append(key)
     for values, members in buckets.items():
         members.sort(key=lambda key: tuple(getattr(key, c) for c in variable_components))

@@ -21,6 +21,7 @@ __all__ = [
     "Library",
     "adapter_of",
     "check_memory_type",
+    "dtype_name",
     "find_memory_type",
     "is_installed",
     "memory_type_of",
@@ -131,6 +132,12 @@ def memory_type_of(array: object) -> str:
             type(array).__name__, "any memory type", "detection", f"not an array of {known}"
         )
     return found
+
+
+def dtype_name(array: Any) -> str:
+    """Return an array's dtype as numpy calls it: ``"uint16"`` also for ``torch.uint16``."""
+    name = getattr(array.dtype, "name", None) or str(array.dtype)
+    return str(name).rpartition(".")[2]
 
 
 def check_memory_type(name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hcsflow.arrays.convert import convert
-from hcsflow.arrays.libraries import MEMORY_TYPES, adapter_of, find_memory_type
+from hcsflow.arrays.libraries import MEMORY_TYPES, adapter_of, dtype_name, find_memory_type
 from hcsflow.errors import ContractError
 
 __all__ = ["check_stack", "stack_slices", "unstack_slices"]
@@ -92,18 +92,11 @@ def _check_planes(planes: list[Any]) -> None:
             raise ContractError(
                 f"cannot stack: plane {index} has shape {shape}, plane 0 {tuple(first.shape)}"
             )
-        if _dtype_name(plane) != _dtype_name(first):
+        if dtype_name(plane) != dtype_name(first):
             raise ContractError(
-                f"cannot stack: plane {index} is {_dtype_name(plane)}, "
-                f"plane 0 {_dtype_name(first)}",
+                f"cannot stack: plane {index} is {dtype_name(plane)}, plane 0 {dtype_name(first)}",
                 hint="cast them first; hcsflow.arrays.cast says how values are treated",
             )
-
-
-def _dtype_name(array: Any) -> str:
-    """Return ``"uint16"`` for numpy's, torch's, tensorflow's … dtype of that name."""
-    name = getattr(array.dtype, "name", None) or str(array.dtype)
-    return str(name).rpartition(".")[2]
 
 
 def unstack_slices(array: Any, memory_type: str, gpu_id: int | None = None) -> list[Any]:

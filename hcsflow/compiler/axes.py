@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from hcsflow.compiler.inputs import Declared
@@ -11,7 +10,6 @@ from hcsflow.errors import PipelineError, PlanRefusedError
 from hcsflow.plan import (
     Branch,
     Call,
-    Group,
     LocalKey,
     Plan,
     PlaneSet,
@@ -42,7 +40,7 @@ def axes(plan: Plan, _declared: Declared) -> Plan:
 def _follow(step: StepPlan, planes: PlaneSet) -> StepPlan:
     step = replace(step, input=planes)
     groups = list(groups_of(planes, step.variable_components))
-    _check_complete(step, planes, groups)
+    _check_complete(step, planes)
     branches = tuple(_promise(step, branch, planes) for branch in step.branches)
     step = replace(step, branches=branches)
     kept: list[LocalKey] = []
@@ -57,7 +55,7 @@ def _follow(step: StepPlan, planes: PlaneSet) -> StepPlan:
     return replace(step, output=output, num_calls=num_calls)
 
 
-def _check_complete(step: StepPlan, planes: PlaneSet, groups: Iterable[Group]) -> None:
+def _check_complete(step: StepPlan, planes: PlaneSet) -> None:
     """Refuse stacks over channels and the like whose z ranges differ, unless ragged."""
     varying = set(step.variable_components)
     if varying <= {"z"}:
@@ -87,7 +85,9 @@ def _promise(step: StepPlan, branch: Branch, planes: PlaneSet) -> Branch:
     for call in branch.calls:
         declared = contract_of(call.func)
         if declared.output_shape is not None:
-            shape = _declared_shape(step, call, declared.output_shape(shape, **dict(call.parameters)))
+            shape = _declared_shape(
+                step, call, declared.output_shape(shape, **dict(call.parameters))
+            )
         dtype = declared.dtype or dtype
         calls.append(replace(call, shape_yx=shape, dtype=dtype))
     return replace(branch, calls=tuple(calls))

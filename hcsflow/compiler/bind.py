@@ -117,9 +117,7 @@ def _labels(component: str, plate: Plate) -> list[tuple[str, ...]]:
     return [(label,) for label in getattr(plate, "z" if component == "z" else component + "s")]
 
 
-def _component_value(
-    step: FunctionStep, key: str, plate: Plate, values: Mapping[str, Any]
-) -> int:
+def _component_value(step: FunctionStep, key: str, plate: Plate, values: Mapping[str, Any]) -> int:
     """Return the dense index that a dict key means; a parameter of None means the first."""
     wanted: Any = key
     if key.startswith("$"):
@@ -241,9 +239,7 @@ def _parameter(step: FunctionStep, reference: str, values: Mapping[str, Any]) ->
     )
 
 
-def _links(
-    step: FunctionStep, calls: list[Call], producers: Producers
-) -> tuple[SpecialLink, ...]:
+def _links(step: FunctionStep, calls: list[Call], producers: Producers) -> tuple[SpecialLink, ...]:
     arguments = list(dict.fromkeys(name for call in calls for name in call.special_inputs))
     for argument in step.special_inputs:
         if argument not in arguments:
@@ -299,7 +295,9 @@ def _target(step: FunctionStep, output: SpecialOutput) -> SpecialTarget:
     stored_as = getattr(materializer, "name", None) or name
     link = getattr(materializer, "labels", None)
     if link is not None:
-        materializer = replace(cast("Any", materializer), labels=step.special_inputs.get(link, link))
+        materializer = replace(
+            cast("Any", materializer), labels=step.special_inputs.get(link, link)
+        )
     return SpecialTarget(
         output.name, name, f"special/{step.name}/{name}", "memory", kind, stored_as, materializer
     )

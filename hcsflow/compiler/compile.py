@@ -33,7 +33,7 @@ PASSES: tuple[Callable[[Plan, Declared], Plan], ...] = (
 )
 
 
-def compile_plan(  # noqa: PLR0913 - the six things that a plan depends on
+def compile_plan(
     pipeline: Pipeline,
     plate: Plate,
     manifest: Manifest,
@@ -104,7 +104,9 @@ def _with_wells(plan: Plan, manifest: Manifest, wells: Iterable[str] | None) -> 
     failed = {fault.well: (fault.well, fault.reason, fault.file) for fault in manifest.faults}
     if config.missing is MissingPolicy.ERROR:
         for well in manifest.missing_wells:
-            failed.setdefault(well, (well, "promised by the plate, but there is no file of it", None))
+            failed.setdefault(
+                well, (well, "promised by the plate, but there is no file of it", None)
+            )
     policy = f"{config.missing.value}:{config.fill_value}"
     numbers = {well: i for i, well in enumerate(plate.wells)}
     tasks = tuple(w for w in plate.wells if w in chosen and w not in failed)
@@ -124,7 +126,9 @@ def _matching(wells: Iterable[str], promised: list[str]) -> set[str]:
             meant = nearest(pattern, promised)
             raise UsageError(
                 f"no well matches {pattern!r}",
-                hint=f"did you mean {meant!r}?" if meant else f"there are: {', '.join(promised[:12])}",
+                hint=f"did you mean {meant!r}?"
+                if meant
+                else f"there are: {', '.join(promised[:12])}",
             )
         chosen |= hits
     return chosen
@@ -138,7 +142,9 @@ def _warnings(plate: Plate, manifest: Manifest) -> tuple[str, ...]:
             "(a field atlas is not a stitched image)"
         )
     if plate.pixel_size.um is None:
-        found.append("the pixel size is unknown; sizes are in pixels until --pixel-size-um is given")
+        found.append(
+            "the pixel size is unknown; sizes are in pixels until --pixel-size-um is given"
+        )
     if len(manifest.missing):
         wells = len({int(w) for w in manifest.missing[:, 0]})
         found.append(f"{len(manifest.missing)} planes are missing in {wells} wells")

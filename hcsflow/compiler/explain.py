@@ -63,11 +63,13 @@ def _step(step: StepPlan) -> str:
 
 def _write(write: WritePlan) -> list[str]:
     level0 = write.image.levels[0]
-    lines = [
-        f"{write.store}: {'×'.join(map(str, level0.shape))} ({' '.join(level0.axes)}) {level0.dtype}, "
-        f"{len(write.image.levels)} levels, {write.objects_per_well} objects and "
-        f"{write.raw_bytes_per_well / 1e6:.0f} MB uncompressed a well"
-    ]
+    shape = "×".join(map(str, level0.shape))
+    size = f"{write.raw_bytes_per_well / 1e6:.0f} MB uncompressed"
+    text = (
+        f"{write.store}: {shape} ({' '.join(level0.axes)}) {level0.dtype}, "
+        f"{len(write.image.levels)} levels, {write.objects_per_well} objects and {size} a well"
+    )
+    lines = [text]
     lines += [f"  labels {label.name}" for label in write.labels]
     lines += [f"  table {table.name}" for table in write.tables]
     lines += [f"  results/{side.name}/" for side in write.sides]

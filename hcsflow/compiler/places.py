@@ -32,7 +32,9 @@ def places(plan: Plan, declared: Declared) -> Plan:
     for step, written in zip(plan.steps, declared.pipeline.steps, strict=True):
         durable = step.index == last or written.materialize
         _check_backend(step, written, plan)
-        output_dir = _output_dir(step, written, last) if durable else f"memory/{step.index:02d}_{step.name}"
+        output_dir = (
+            _output_dir(step, written, last) if durable else f"memory/{step.index:02d}_{step.name}"
+        )
         from_plate = step.source is None
         steps.append(
             replace(
@@ -46,13 +48,13 @@ def places(plan: Plan, declared: Declared) -> Plan:
             )
         )
     writes = [
-        WritePlan(_output_dir(step, written, last), step.index, _store(step, written, plan), UNPLANNED)
+        WritePlan(
+            _output_dir(step, written, last), step.index, _store(step, written, plan), UNPLANNED
+        )
         for step, written in zip(steps, declared.pipeline.steps, strict=True)
         if step.write_backend == Backend.ZARR.value
     ]
-    final = replace(
-        writes[-1], labels=_labels(steps), tables=_tables(steps), sides=_sides(steps)
-    )
+    final = replace(writes[-1], labels=_labels(steps), tables=_tables(steps), sides=_sides(steps))
     _check_names(final)
     return plan.replace(steps=tuple(steps), writes=(*writes[:-1], final))
 
@@ -87,7 +89,7 @@ def _check_backend(step: StepPlan, written: FunctionStep, plan: Plan) -> None:
     if plan.config.vfs.intermediate_backend is not Backend.MEMORY:
         raise PlanRefusedError(
             "intermediates go through worker memory, which spills to disk by itself; "
-            f"intermediate_backend={plan.config.vfs.intermediate_backend.value} is not supported yet"
+            f"intermediate_backend={plan.config.vfs.intermediate_backend.value} is not there yet"
         )
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from hcsflow.compiler.inputs import Declared
 from hcsflow.errors import PlanRefusedError
-from hcsflow.ngff.layout import ImageLayout, objects_of, plan_image, prove_regions, raw_bytes
+from hcsflow.ngff.layout import ImageLayout, objects_of, plan_image, raw_bytes
+from hcsflow.ngff.proof import prove_regions
 from hcsflow.plan import LabelWrite, Plan, PlaneSet, StepPlan, WritePlan, agreeing, groups_of
 
 __all__ = ["regions"]
@@ -31,21 +32,13 @@ def _laid_out(plan: Plan, write: WritePlan) -> WritePlan:
     layouts = [image, *(label.layout for label in labels)]
     for layout in layouts:
         prove_regions(layout)
-    stored = planes.num_planes
     return replace(
         write,
         image=image,
         labels=labels,
-        objects_per_well=_objects(image, stored) + sum(objects_of(x.layout) for x in labels),
+        objects_per_well=sum(objects_of(layout) for layout in layouts),
         raw_bytes_per_well=sum(raw_bytes(layout) for layout in layouts),
     )
-
-
-def _objects(image: ImageLayout, planes: int) -> int:
-    """Return the objects of an image: absent planes have no object where planes are objects."""
-    if image.levels[0].shards is None:
-        return planes + len(image.levels) - 1
-    return objects_of(image)
 
 
 def _label(plan: Plan, label: LabelWrite, image_planes: PlaneSet) -> LabelWrite:
@@ -59,7 +52,8 @@ def _label(plan: Plan, label: LabelWrite, image_planes: PlaneSet) -> LabelWrite:
         )
     if planes.shape_yx != image_planes.shape_yx:
         raise PlanRefusedError(
-            f"labels {label.name!r} are {planes.shape_yx}, the image is {image_planes.shape_yx} (y, x)",
+            f"labels {label.name!r} are {planes.shape_yx} (y, x), their image is "
+            f"{image_planes.shape_yx}",
             hint="labels are stored at their image's size",
         )
     return replace(label, layout=_image(plan, f"0/labels/{label.name}", "label", planes))

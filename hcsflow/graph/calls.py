@@ -89,10 +89,7 @@ def _check(step: str, call: Call, main: Any, planes_in: int) -> None:
 
 def _shape_hint(shape: tuple[int, ...], expected: tuple[object, ...], planes_in: int) -> str:
     if len(shape) == 2 or (len(shape) == 3 and shape[0] == 1 and planes_in > 1):
-        return (
-            "a projection keeps the axis (keepdims=True) and is declared "
-            "@contract(z_out='one')"
-        )
+        return "a projection keeps the axis (keepdims=True) and is declared @contract(z_out='one')"
     if len(shape) == 3 and shape[1:] != expected[1:]:
         return "where y and x change, declare @contract(output_shape=…)"
     return "a step function takes and returns (Z, Y, X)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcsflow.config import MissingPolicy
-from hcsflow.errors import MissingPlaneError
+from hcsflow.errors import MissingPlaneError, PlaneError
 from hcsflow.plan import LocalKey, Plan
-from hcsflow.plate import Manifest, PlaneKey, Plate
-from hcsflow.plate.names import format_plane_name
+from hcsflow.plate import Manifest, Plate
+from hcsflow.plate.names import PlaneName, format_plane_name
 from hcsflow.storage.tiff import read_plane
 
 __all__ = ["PlaneFeed", "WellPlanes"]
 
 Stack = NDArray[np.generic]
 RETRY_DELAYS_S = (0.1, 0.5, 2.0)
+TRANSIENT = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR}
 
 
 class WellPlanes:
@@ -85,17 +87,19 @@ class WellPlanes:
 
     def _name(self, key: LocalKey) -> str:
         well = self._plate.wells[self._well]
-        return format_plane_name(well, PlaneKey(0, self._well, *key))
+        plane = PlaneName(well, key.field, key.channel, key.z, key.timepoint)
+        return format_plane_name(plane)
 
 
 def _with_retries(read: Callable[[], NDArray[np.generic]]) -> NDArray[np.generic]:
-    """Try an I/O error again; a damaged or missing file is final and not an OSError of I/O."""
+    """Try again what a network file system may grant later; a damaged file stays damaged."""
     for delay in RETRY_DELAYS_S:
         try:
             return read()
-        except MissingPlaneError:
-            raise
-        except OSError:
+        except PlaneError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in TRANSIENT:
+                raise
             time.sleep(delay)
     return read()
 

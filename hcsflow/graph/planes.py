@@ -53,9 +53,10 @@ class PlaneStore:
         if len(keys) == self._paths[path] and places == [(path, i) for i in range(len(keys))]:
             whole: Stack = self._backend.load(path)
             return whole
-        planes = [self._backend.load(path)[i] for path, i in places]
+        planes: list[Stack] = [self._backend.load(path)[i] for path, i in places]
         if len(planes) == 1:
-            return planes[0][np.newaxis]
+            one: Stack = planes[0][np.newaxis]
+            return one
         return np.stack(planes)
 
     def clear(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -53,7 +53,7 @@ class SegmentRun:
         The step at work: where an error happened.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of a task, joined here
+    def __init__(
         self,
         plan: Plan,
         segment: Segment,
@@ -73,7 +73,7 @@ class SegmentRun:
         for step in self._steps:
             self._stores[step.index] = PlaneStore(memory, f"{step.index:02d}_{step.name}")
         self.step_name: str | None = None
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.skipped_groups = 0
 
     def run(self) -> None:
@@ -96,8 +96,8 @@ class SegmentRun:
             for group in groups_of(step.input, step.variable_components):
                 turn = tuple(group.value(c) for c in loop)
                 by_turn.setdefault(turn, {}).setdefault(step.index, []).append(group)
-        for turn in by_turn.values():
-            yield [(step, turn.get(step.index, [])) for step in self._steps]
+        for by_step in by_turn.values():
+            yield [(step, by_step.get(step.index, [])) for step in self._steps]
 
     def _requests(
         self, turns: list[list[tuple[StepPlan, list[Group]]]]

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from hcsflow.arrays import to_numpy
 from hcsflow.errors import ContractError
 from hcsflow.materialize import as_table, call_materializer
-from hcsflow.plan import Group, LocalKey, Plan, PlaneSet, StepPlan, WritePlan
+from hcsflow.ngff.layout import ImageLayout, slot_of
+from hcsflow.plan import Group, LocalKey, Plan, StepPlan, WritePlan
 from hcsflow.storage.filemanager import FileManager
 from hcsflow.storage.images import ImageRecord, ImageWriter
 from hcsflow.storage.registry import create_storage_registry
@@ -36,7 +37,9 @@ class WellSink:
         Folder for what materializer functions write.
     """
 
-    def __init__(self, plan: Plan, write: WritePlan, well: str, *, folder: Path, sides: Path) -> None:
+    def __init__(
+        self, plan: Plan, write: WritePlan, well: str, *, folder: Path, sides: Path
+    ) -> None:
         self._plan = plan
         self._write = write
         self._well = well
@@ -51,9 +54,7 @@ class WellSink:
     def image(self, step: StepPlan, keys: Sequence[LocalKey], stack: NDArray[Any]) -> None:
         """Write planes of the step whose main output this is."""
         if step.index == self._write.step:
-            slots = _z_slots(step.output)
-            for key, plane in zip(keys, stack, strict=True):
-                self._image.write(key.field, key.timepoint, key.channel, slots[key.z], plane)
+            _write_planes(self._image, self._write.image, keys, stack)
 
     def special(
         self, step: StepPlan, name: str, group: Group, keys: Sequence[LocalKey], value: Any
@@ -62,9 +63,8 @@ class WellSink:
         found = self._labels.get((step.index, name))
         if found is not None:
             label, writer = found
-            slots = _z_slots(step.output)
-            for key, plane in zip(keys, self._label_stack(step, label.name, keys, value), strict=True):
-                writer.write(key.field, key.timepoint, key.channel, slots[key.z], plane)
+            stack = self._label_stack(step, label.name, keys, value)
+            _write_planes(writer, label.layout, keys, stack)
         for table in self._write.tables:
             if (table.step, table.special) == (step.index, name):
                 self.frames[table.name].append(self._rows(step, group, value, table.labels))
@@ -113,9 +113,7 @@ class WellSink:
         offsets = np.array([key.field * stride for key in keys], np.uint32)[:, None, None]
         return np.where(labels != 0, labels.astype(np.uint32) + offsets, np.uint32(0))
 
-    def _rows(
-        self, step: StepPlan, group: Group, value: Any, labels: str | None
-    ) -> pd.DataFrame:
+    def _rows(self, step: StepPlan, group: Group, value: Any, labels: str | None) -> pd.DataFrame:
         frame = as_table(value)
         for i, (column, cell) in enumerate(_place_columns(self._plan, self._well, step, group)):
             frame.insert(i, column, cell)
@@ -126,7 +124,9 @@ class WellSink:
             frame.insert(int(str(at)), "label", local + field * self._plan.label_stride)
         return frame
 
-    def _materialize(self, step: StepPlan, name: str, folder: str, group: Group, value: Any) -> None:
+    def _materialize(
+        self, step: StepPlan, name: str, folder: str, group: Group, value: Any
+    ) -> None:
         target = next(t for t in step.special_outputs if t.name == name)
         if target.materializer is None:
             return
@@ -142,14 +142,17 @@ class WellSink:
         )
 
 
-def _z_slots(planes: PlaneSet) -> dict[int, int]:
-    heights = sorted({z for heights in planes.z for z in heights})
-    return {z: slot for slot, z in enumerate(heights)}
+def _write_planes(
+    writer: ImageWriter, layout: ImageLayout, keys: Sequence[LocalKey], stack: NDArray[Any]
+) -> None:
+    for key, plane in zip(keys, stack, strict=True):
+        slot = slot_of(layout, key.channel, key.z)
+        writer.write(key.field, key.timepoint, key.channel, slot, plane)
 
 
 def _place_columns(
     plan: Plan, well: str, step: StepPlan, group: Group
-) -> Iterator[tuple[str, object]]:
+) -> Iterator[tuple[str, str | int]]:
     """Yield the columns that say where a row comes from, in the instrument's labels."""
     plate = plan.plate
     yield "plate", plate.name
@@ -166,4 +169,3 @@ def _place_columns(
             text = names[value]
             yield column, int(text) if text.isdigit() else text
     yield "step", step.name
-

@@ -21,11 +21,9 @@ def kind_of(materializer: Callable[..., Any]) -> Kind:
     PipelineError
         If it is not callable, or a function that takes none of the known arguments.
     """
-    kind = getattr(materializer, "kind", "function")
-    if kind in ("table", "labels") and callable(materializer):
-        return kind  # type: ignore[no-any-return]
     _form(materializer)
-    return "function"
+    kinds: dict[object, Kind] = {"table": "table", "labels": "labels"}
+    return kinds.get(getattr(materializer, "kind", None), "function")
 
 
 def call_materializer(

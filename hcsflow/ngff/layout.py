@@ -1,8 +1,8 @@
-"""Arrays, chunks, shards and regions of an OME-Zarr image. Pure geometry."""
+"""Arrays, chunks, shards and regions of an OME-Zarr image. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from math import prod
 from typing import Literal, Protocol
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from hcsflow.config import FieldLayout, ZarrChunkStrategy, ZarrCompressor, ZarrConfig
 from hcsflow.errors import PlanRefusedError
+from hcsflow.ngff.model import ArrayLayout, Codec, ImageLayout, Region
+from hcsflow.ngff.proof import prove_labels, prove_regions
 from hcsflow.ngff.pyramid import plan_pyramid
 from hcsflow.plate import FieldGrid
 
@@ -34,116 +36,6 @@ MAX_CHUNK_BYTES = 2**31 - 17
 
 IMAGE_DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
 """Pixel dtypes that every OME-Zarr reader knows and whose mean is exact to compute."""
-
-
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """A compressor as OME-Zarr readers know it.
-
-    Parameters
-    ----------
-    name : str
-        ``"blosc"``, ``"gzip"``, ``"zstd"`` or ``"none"``.
-    cname : str
-        Inner codec of blosc (``"zstd"``, ``"lz4"``).
-    level : int
-        Compression level.
-    shuffle : bool
-        Byte shuffle (blosc only).
-    """
-
-    name: Literal["blosc", "gzip", "zstd", "none"] = "blosc"
-    cname: str = "zstd"
-    level: int = 1
-    shuffle: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayLayout:
-    """One zarr array: a level of an image or of a label.
-
-    Parameters
-    ----------
-    path : str
-        Relative to the well's group, e.g. ``"0/0"`` or ``"0/labels/nuclei/1"``.
-    axes : tuple of str
-        A subsequence of ``t c z y x``.
-    shape, chunks : tuple of int
-        Array shape; inner chunk (one field's plane).
-    shards : tuple of int or None
-        Outer chunk, one stored object; None: each chunk is an object.
-    dtype : str
-        Numpy name.
-    codec : Codec
-        Compressor of the inner chunks.
-    scale : tuple of float
-        Physical size of a pixel by axis (µm, s; 1 where unknown).
-    """
-
-    path: str
-    axes: tuple[str, ...]
-    shape: tuple[int, ...]
-    chunks: tuple[int, ...]
-    shards: tuple[int, ...] | None
-    dtype: str
-    codec: Codec
-    scale: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """Where one plane of one field lies in an array: a slice per axis, on chunk edges."""
-
-    slices: tuple[slice, ...]
-    chunk: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ImageLayout:
-    """A multiscale image (or label) of a well: all levels and the tiles of its fields.
-
-    Parameters
-    ----------
-    path : str
-        Relative to the well's group: ``"0"`` or ``"0/labels/nuclei"``.
-    kind : "image" or "label"
-        Labels are downsampled by nearest, images by mean.
-    levels : tuple of ArrayLayout
-        Full resolution first; factor 2 each.
-    field_yx : tuple of int
-        A field's size in pixels at full resolution.
-    pitch_yx : tuple of int
-        A tile's size at full resolution (``field_yx``, or padded).
-    cells : tuple of (int, int)
-        (row, column) of each field's tile, by position in ``fields``.
-    fields, timepoints, channels : tuple of int
-        Dense plate indices held, in storage order.
-    z : int
-        Slots along z (1: the axis is omitted).
-    has_unit : bool
-        Whether ``scale`` is in µm.
-    has_z_unit : bool
-        Whether the scale along z is in µm too.
-    heights : tuple of int
-        Dense z index of each slot.
-    slots : tuple of tuple of int
-        Slots that are written, for each channel (labels: once). The others are absent.
-    """
-
-    path: str
-    kind: Literal["image", "label"]
-    levels: tuple[ArrayLayout, ...]
-    field_yx: tuple[int, int]
-    pitch_yx: tuple[int, int]
-    cells: tuple[tuple[int, int], ...]
-    fields: tuple[int, ...]
-    timepoints: tuple[int, ...]
-    channels: tuple[int, ...]
-    z: int
-    has_unit: bool
-    has_z_unit: bool = False
-    heights: tuple[int, ...] = ()
-    slots: tuple[tuple[int, ...], ...] = ()
 
 
 class Planes(Protocol):
@@ -225,35 +117,13 @@ def plan_image(  # noqa: PLR0913 - one keyword per independent fact; a bundle wo
     """
     _refuse_config(config)
     _refuse_planes(path, kind, planes)
-    rows, columns, cells = _tiles(path, planes, grid)
+    grid_size, cells = _tiles(path, planes, grid)
     heights, slots = _slots(kind, planes)
-    pitch, num_levels = plan_pyramid(planes.shape_yx, (rows, columns), is_pyramid=config.pyramid)
-    has_z_unit = pixel_size_um is not None and z_step_um is not None
-    sizes = {"t": len(planes.timepoints), "c": len(planes.channels), "z": len(heights)}
-    axes = tuple(a for a in "tcz" if _is_kept(a, kind, sizes[a])) + ("y", "x")
-    scale = {"z": float(z_step_um or 1.0) if has_z_unit else 1.0}
-    levels = []
-    for level in range(num_levels):
-        tile = (pitch[0] >> level, pitch[1] >> level)
-        pixel = float(pixel_size_um or 1.0) * (1 << level)
-        shape = (*(sizes[a] for a in axes[:-2]), rows * tile[0], columns * tile[1])
-        is_plain = kind == "image" and level == 0 and _is_file(config)
-        levels.append(
-            ArrayLayout(
-                path=f"{path}/{level}",
-                axes=axes,
-                shape=shape,
-                chunks=(*(1 for _ in axes[:-2]), *tile),
-                shards=None if is_plain else shape,
-                dtype="uint32" if kind == "label" else planes.dtype,
-                codec=_codec(config, kind),
-                scale=(*(scale.get(a, 1.0) for a in axes[:-2]), pixel, pixel),
-            )
-        )
-    return ImageLayout(
+    pitch, num_levels = plan_pyramid(planes.shape_yx, grid_size, is_pyramid=config.pyramid)
+    layout = ImageLayout(
         path=path,
         kind=kind,
-        levels=tuple(levels),
+        levels=(),
         field_yx=planes.shape_yx,
         pitch_yx=pitch,
         cells=cells,
@@ -262,18 +132,71 @@ def plan_image(  # noqa: PLR0913 - one keyword per independent fact; a bundle wo
         channels=planes.channels,
         z=len(heights),
         has_unit=pixel_size_um is not None,
-        has_z_unit=has_z_unit,
+        has_z_unit=pixel_size_um is not None and z_step_um is not None,
         heights=heights,
         slots=slots,
     )
+    shape = _mosaic(grid_size, pitch)
+    scale = {"z": z_step_um, "y": pixel_size_um, "x": pixel_size_um} if layout.has_unit else {}
+    dtype = "uint32" if kind == "label" else planes.dtype
+    full = _full(layout, shape, {axis: um or 1.0 for axis, um in scale.items()}, dtype, config)
+    lower = (_reduced(full, f"{path}/{level}", level) for level in range(1, num_levels))
+    return replace(layout, levels=(full, *lower))
 
 
-def _is_kept(axis: str, kind: str, size: int) -> bool:
-    return kind == "image" if axis == "c" else size > 1
+def _full(
+    layout: ImageLayout,
+    shape_yx: tuple[int, int],
+    scale: dict[str, float],
+    dtype: str,
+    config: ZarrConfig,
+) -> ArrayLayout:
+    """Return full resolution."""
+    axes = _axes(layout)
+    sizes = {"t": len(layout.timepoints), "c": len(layout.channels), "z": layout.z}
+    shape = (*(sizes[axis] for axis in axes[:-2]), *shape_yx)
+    return ArrayLayout(
+        path=f"{layout.path}/0",
+        axes=axes,
+        shape=shape,
+        chunks=(*(1 for _ in axes[:-2]), *layout.pitch_yx),
+        shards=None if _is_file(layout.kind, config) else shape,
+        dtype=dtype,
+        codec=_codec(config, layout.kind),
+        scale=tuple(float(scale.get(axis, 1.0)) for axis in axes),
+    )
 
 
-def _is_file(config: ZarrConfig) -> bool:
-    return config.chunk_strategy is ZarrChunkStrategy.FILE
+def _mosaic(grid_size: tuple[int, int], pitch: tuple[int, int]) -> tuple[int, int]:
+    return grid_size[0] * pitch[0], grid_size[1] * pitch[1]
+
+
+def _reduced(full: ArrayLayout, path: str, level: int) -> ArrayLayout:
+    """Return a lower level: y and x divided by 2^level, one shard."""
+    shape = (*full.shape[:-2], *(size >> level for size in full.shape[-2:]))
+    return replace(
+        full,
+        path=path,
+        shape=shape,
+        chunks=(*full.chunks[:-2], *(size >> level for size in full.chunks[-2:])),
+        shards=shape,
+        scale=(*full.scale[:-2], *(size * (1 << level) for size in full.scale[-2:])),
+    )
+
+
+def _is_file(kind: str, config: ZarrConfig) -> bool:
+    return kind == "image" and config.chunk_strategy is ZarrChunkStrategy.FILE
+
+
+def _axes(layout: ImageLayout) -> tuple[str, ...]:
+    kept = {
+        "t": len(layout.timepoints) > 1,
+        "c": layout.kind == "image",
+        "z": layout.z > 1,
+        "y": True,
+        "x": True,
+    }
+    return tuple(axis for axis in "tczyx" if kept[axis])
 
 
 def _refuse_config(config: ZarrConfig) -> None:
@@ -319,16 +242,16 @@ def _refuse_planes(path: str, kind: str, planes: Planes) -> None:
 
 def _tiles(
     path: str, planes: Planes, grid: FieldGrid
-) -> tuple[int, int, tuple[tuple[int, int], ...]]:
-    """Return rows, columns and the cell of each field; collapsed fields are one tile."""
+) -> tuple[tuple[int, int], tuple[tuple[int, int], ...]]:
+    """Return rows and columns, and the cell of each field; collapsed fields are one tile."""
     if "field" in planes.collapsed:
-        return 1, 1, ((0, 0),)
+        return (1, 1), ((0, 0),)
     if max(planes.fields) >= len(grid.cells):
         raise PlanRefusedError(
             f"image {path!r}: field {max(planes.fields)} has no place in the grid of "
             f"{len(grid.cells)} fields"
         )
-    return grid.rows, grid.columns, tuple(grid.cells[f] for f in planes.fields)
+    return (grid.rows, grid.columns), tuple(grid.cells[f] for f in planes.fields)
 
 
 def _slots(kind: str, planes: Planes) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
@@ -374,7 +297,7 @@ def slot_of(layout: ImageLayout, channel: int, z: int) -> int:
     return slot
 
 
-def region_of(  # noqa: PLR0913, PLR0917 - a plane's key is four numbers
+def region_of(
     layout: ImageLayout, level: int, field: int, timepoint: int, channel: int, z_slot: int
 ) -> Region:
     """Return where a plane lies at one level.
@@ -422,83 +345,3 @@ def raw_bytes(layout: ImageLayout) -> int:
     """Return the uncompressed bytes that a well's image writes, all levels."""
     sizes = (prod(a.chunks) * np.dtype(a.dtype).itemsize for a in layout.levels)
     return planes_of(layout) * sum(sizes)
-
-
-def prove_regions(layout: ImageLayout) -> None:
-    """Prove that regions are disjoint, lie on chunk edges and cover all but absent slots.
-
-    A region is one chunk, found by (timepoint, channel, slot, cell). If the chunk grid is the
-    product of these axes, each index occurs once and each is inside the grid, then different
-    planes have different chunks, and a chunk without a plane is an absent slot or an empty
-    cell. So it is enough to check axes and index lists; no region is enumerated.
-
-    Raises
-    ------
-    PlanRefusedError
-        Naming the array and what does not hold.
-    """
-    _prove_indices(layout)
-    rows, columns = (
-        size // pitch
-        for size, pitch in zip(layout.levels[0].shape[-2:], layout.pitch_yx, strict=True)
-    )
-    if not all(0 <= row < rows and 0 <= column < columns for row, column in layout.cells):
-        raise PlanRefusedError(f"image {layout.path!r}: a field lies outside its mosaic")
-    sizes = {"t": len(layout.timepoints), "c": len(layout.channels), "z": layout.z}
-    for level, array in enumerate(layout.levels):
-        tile = (layout.pitch_yx[0] >> level, layout.pitch_yx[1] >> level)
-        lead = tuple(sizes[axis] for axis in array.axes[:-2])
-        found = (array.chunks, array.shape)
-        expected = (
-            (*(1 for _ in lead), *tile),
-            (*lead, rows * tile[0], columns * tile[1]),
-        )
-        halves = all(t << level == p for t, p in zip(tile, layout.pitch_yx, strict=True))
-        if found != expected or not halves or array.shards not in (None, array.shape):
-            raise PlanRefusedError(
-                f"array {array.path!r}: chunks and shape {found} do not tile the fields, "
-                f"expected {expected}"
-            )
-
-
-def _prove_indices(layout: ImageLayout) -> None:
-    lists: tuple[tuple[object, ...], ...] = (
-        layout.cells,
-        layout.fields,
-        layout.timepoints,
-        layout.channels,
-        layout.heights,
-        *layout.slots,
-    )
-    if any(len(set(one)) != len(one) for one in lists):
-        raise PlanRefusedError(f"image {layout.path!r}: two planes would share a region")
-    stacks = 1 if layout.kind == "label" else len(layout.channels)
-    if (len(layout.fields), stacks, layout.z) != (
-        len(layout.cells),
-        len(layout.slots),
-        len(layout.heights),
-    ):
-        raise PlanRefusedError(f"image {layout.path!r}: a plane has no region")
-    if any(not 0 <= slot < layout.z for stack in layout.slots for slot in stack):
-        raise PlanRefusedError(f"image {layout.path!r}: a z slot lies outside the stack")
-
-
-def prove_labels(image: ImageLayout, labels: ImageLayout) -> None:
-    """Prove that labels lie on their image: same mosaic, levels and times; z equal or flat.
-
-    Raises
-    ------
-    PlanRefusedError
-        Naming both and what differs.
-    """
-    for what, ours, theirs in (
-        ("levels", [a.shape[-2:] for a in labels.levels], [a.shape[-2:] for a in image.levels]),
-        ("timepoints", labels.timepoints, image.timepoints),
-        ("z", labels.heights if labels.z > 1 else (), image.heights if labels.z > 1 else ()),
-    ):
-        if ours != theirs:
-            raise PlanRefusedError(
-                f"labels {labels.path!r} do not fit image {image.path!r}: {what} {ours}, "
-                f"the image has {theirs}",
-                hint="make labels of the planes that the last step returns",
-            )

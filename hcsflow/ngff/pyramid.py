@@ -47,13 +47,15 @@ def plan_pyramid(
     if not is_pyramid:
         return field_yx, 1
     unit = 1
-    while True:
+    while unit < 2 * max(field_yx):
         pitch = (_round_up(field_yx[0], unit), _round_up(field_yx[1], unit))
         longer = max(pitch[0] * grid[0], pitch[1] * grid[1])
         levels = _count_levels(pitch, longer)
         if longer >> (levels - 1) <= MAX_SMALLEST_PX:
             return pitch, levels
         unit *= 2
+    # more than 2,048 tiles in a row: no pitch helps
+    return field_yx, _count_levels(field_yx, max(field_yx[0] * grid[0], field_yx[1] * grid[1]))
 
 
 def _round_up(size: int, unit: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Any
 
@@ -29,14 +29,14 @@ __all__ = [
 COMPONENT_NAMES = ("field", "timepoint", "channel", "z")
 
 
-class GroupAction(str, Enum):
+class GroupAction(StrEnum):
     """What a dict pattern may say instead of a function."""
 
     PASS = "PASS"  # noqa: S105 - a keyword of the pattern language
     DROP = "DROP"
 
 
-class InputSource(str, Enum):
+class InputSource(StrEnum):
     """Where a step's planes come from."""
 
     PREVIOUS_STEP = "PREVIOUS_STEP"

@@ -150,25 +150,23 @@ def _step_document(step: FunctionStep) -> dict[str, Any]:
             key: entry.value if isinstance(entry, GroupAction) else _chain_document(entry)
             for key, entry in step.pattern.items()
         }
-    if step.parameters:
-        document["parameters"] = dict(step.parameters)
-    if step.variable_components != ("z",):
-        document["variable_components"] = list(step.variable_components)
-    if step.group_by != "channel":
-        document["group_by"] = step.group_by
-    if step.materialize and step.backend is None and step.materialization is None:
-        document["force_disk_output"] = True
-    if step.requires_disk_input:
-        document["requires_disk_input"] = True
-    if step.backend is not None:
-        document["backend"] = step.backend.value
-    if step.input_source is not InputSource.PREVIOUS_STEP:
-        document["input_source"] = step.input_source.value
-    if step.special_inputs:
-        document["special_inputs"] = dict(step.special_inputs)
-    if step.special_outputs:
-        document["special_outputs"] = dict(step.special_outputs)
-    return document
+    durable = step.materialize and step.backend is None and step.materialization is None
+    optional: dict[str, Any] = {
+        "parameters": dict(step.parameters),
+        "variable_components": _unless(list(step.variable_components), ["z"]),
+        "group_by": _unless(step.group_by, "channel"),
+        "force_disk_output": durable,
+        "requires_disk_input": step.requires_disk_input,
+        "backend": step.backend.value if step.backend else None,
+        "input_source": _unless(step.input_source.value, InputSource.PREVIOUS_STEP.value),
+        "special_inputs": dict(step.special_inputs),
+        "special_outputs": dict(step.special_outputs),
+    }
+    return document | {key: value for key, value in optional.items() if value}
+
+
+def _unless(value: Any, default: Any) -> Any:
+    return None if value == default else value
 
 
 def _chain_document(chain: Chain) -> Any:

@@ -1,1 +1,50 @@
-"""hcsflow package."""
+"""Where data lives: backends behind one interface, chosen by name, and the FileManager over them.
+
+Everything is loaded on first use: listing backends imports neither zarr nor pandas.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hcsflow.storage.lazy import load_object
+
+if TYPE_CHECKING:
+    from hcsflow.storage.abc import (
+        DataSink,
+        DataSource,
+        StorageBackend,
+        StreamingBackend,
+        VirtualBackend,
+    )
+    from hcsflow.storage.filemanager import FileManager
+    from hcsflow.storage.registry import (
+        StorageRegistry,
+        create_storage_registry,
+        storage_registry,
+    )
+
+__all__ = [
+    "DataSink",
+    "DataSource",
+    "FileManager",
+    "StorageBackend",
+    "StorageRegistry",
+    "StreamingBackend",
+    "VirtualBackend",
+    "create_storage_registry",
+    "storage_registry",
+]
+
+_HOMES = {
+    "FileManager": "filemanager",
+    "StorageRegistry": "registry",
+    "create_storage_registry": "registry",
+    "storage_registry": "registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load_object(f"{__name__}.{_HOMES.get(name, 'abc')}:{name}")

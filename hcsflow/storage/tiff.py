@@ -12,15 +12,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import imagecodecs
 import numpy as np
 import tifffile
-from numpy.typing import DTypeLike, NDArray
 
 from hcsflow.errors import MissingPlaneError, PlaneError
 from hcsflow.storage.tiff_header import LZW, PlaneHeader, parse_header
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
 
 __all__ = ["read_header", "read_plane", "read_resolution_um"]
 
@@ -114,9 +116,7 @@ def _open(path: Path, file: str) -> Iterator[BinaryIO]:
         ) from error
 
 
-def _check(
-    header: PlaneHeader, shape_yx: tuple[int, int], want: np.dtype[Any], file: str
-) -> None:
+def _check(header: PlaneHeader, shape_yx: tuple[int, int], want: np.dtype[Any], file: str) -> None:
     """Refuse a sound TIFF that is not the plane expected."""
     expected, found = _describe(tuple(shape_yx), want.name), _describe(header.shape, header.dtype)
     if expected != found:
@@ -143,7 +143,7 @@ def _damaged(file: str, reason: str) -> PlaneError:
 
 
 def _decode(stream: BinaryIO, header: PlaneHeader, file: str) -> NDArray[Any]:
-    dtype = np.dtype(header.dtype).newbyteorder(header.byteorder)
+    dtype = np.dtype(header.byteorder + np.dtype(header.dtype).str[1:])
     nbytes = header.shape[0] * header.shape[1] * dtype.itemsize
     if header.is_plain and (sum(header.nbytes) == nbytes or len(header.nbytes) == 1):
         if header.nbytes[0] < nbytes and len(header.nbytes) == 1:
@@ -164,7 +164,7 @@ def _read_plain(
 ) -> NDArray[Any]:
     plane = np.empty(header.shape, dtype)
     stream.seek(header.offsets[0])
-    rest = memoryview(plane).cast("B")
+    rest = plane.view(np.uint8).reshape(-1).data
     while rest:  # an unbuffered read may return less than asked
         count = stream.readinto(rest)  # type: ignore[attr-defined]
         if not count:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from hcsflow.view.html import colour_of, format_number
 from hcsflow.view.record import RunRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["HeatMap", "heat_maps"]
 
@@ -58,10 +60,9 @@ def heat_maps(record: RunRecord) -> list[HeatMap]:
 
 def _means(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, float]]]:
     """Means by well of the columns that measure something (positions do not)."""
-    for column in table.select_dtypes("number"):
-        name = str(column)
+    for name in map(str, table.select_dtypes("number")):
         if name not in KEY_COLUMNS and not name.startswith(("centroid", "x_", "y_", "bbox")):
-            yield name, {str(w): float(v) for w, v in table.groupby("well")[column].mean().items()}
+            yield name, {str(w): float(v) for w, v in table.groupby("well")[name].mean().items()}
 
 
 def _heat_map(name: str, values: Mapping[str, float]) -> HeatMap:

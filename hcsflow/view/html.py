@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-__all__ = ["Cell", "PlateDrawing", "colour_of", "draw_plate", "environment", "format_number", "ink_on"]
+__all__ = [
+    "Cell",
+    "PlateDrawing",
+    "colour_of",
+    "draw_plate",
+    "environment",
+    "format_number",
+    "ink_on",
+]
 
 VIRIDIS = (
     "#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c",

@@ -8,13 +8,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from hcsflow.journal import Event
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["RunProgress", "Tally", "format_duration"]
 

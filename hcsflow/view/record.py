@@ -1,13 +1,14 @@
 """What an output folder says about its run, read for showing; nothing here writes.
 
-Files as in architecture section 8: ``.hcsflow/plan.json``, ``.hcsflow/journal``,
-``.hcsflow/failures``, ``results/*.parquet`` and ``hcsflow_metadata.json``.
+Files as in architecture section 8: ``.hcsflow/plan.json``, journal and failures,
+``results/*.parquet`` and ``hcsflow_metadata.json``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,26 @@ from typing import Any
 import pandas as pd
 
 from hcsflow.errors import OutputError
+from hcsflow.journal import (
+    ControlFolder,
+    Outcome,
+    read_entries,
+    read_failures,
+    read_json,
+    write_text_atomic,
+)
 
-__all__ = ["RunRecord", "WellRecord", "read_record", "read_tables"]
+__all__ = [
+    "RunRecord",
+    "WellRecord",
+    "read_record",
+    "read_tables",
+    "rerun_command",
+    "write_command",
+]
 
 Json = Mapping[str, Any]
+COMMAND = "command.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +50,9 @@ class WellRecord:
         Wall time of its tasks.
     steps : mapping of str to float
         Wall time by step, plus ``"read"`` and ``"write"``.
-    nbytes, peak_bytes : int
-        Stored output; the worker's peak above its idle size.
-    failure : mapping or None
+    nbytes : int
+        Stored output.
+    failure : Outcome or None
         Step, error, message, hint, file, traceback of a failed well.
     notes : tuple of str
         Things recorded without failing.
@@ -46,8 +63,7 @@ class WellRecord:
     seconds: float = 0.0
     steps: Mapping[str, float] = field(default_factory=dict)
     nbytes: int = 0
-    peak_bytes: int = 0
-    failure: Json | None = None
+    failure: Outcome | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -86,19 +102,19 @@ def read_record(output: Path) -> RunRecord:
     OutputError
         If the folder holds no run of hcsflow.
     """
-    hidden = output / ".hcsflow"
-    if not (hidden / "plan.json").is_file():
+    control = ControlFolder(output)
+    plan = read_json(control.plan)
+    if not isinstance(plan, dict):
         raise OutputError(
-            f"{output} is not an output folder of hcsflow: it has no .hcsflow/plan.json",
+            f"{output} is not an output folder of hcsflow: it has no readable .hcsflow/plan.json",
             hint="give the folder that `hcsflow run -o` wrote",
         )
-    plan = _read_json(hidden / "plan.json")
-    metadata = output / "hcsflow_metadata.json"
+    metadata = read_json(output / "hcsflow_metadata.json")
     return RunRecord(
         output=output,
         plan=plan,
-        metadata=_read_json(metadata) if metadata.is_file() else {},
-        wells=_read_wells(hidden, plan),
+        metadata=metadata if isinstance(metadata, dict) else {},
+        wells=_read_wells(control, plan),
         tables=read_tables(output),
     )
 
@@ -108,58 +124,53 @@ def read_tables(output: Path) -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_parquet(path) for path in sorted(output.glob("results/*.parquet"))}
 
 
-def _read_json(path: Path) -> Json:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise OutputError(
-            f"{path} is not valid JSON: {error}", hint="run the same command again to rewrite it"
-        ) from error
-    return found if isinstance(found, dict) else {}
-
-
-def _read_wells(hidden: Path, plan: Json) -> dict[str, WellRecord]:
+def _read_wells(control: ControlFolder, plan: Json) -> dict[str, WellRecord]:
     """Join the plan's wells with journal and failures, in plate order."""
     known = {well: WellRecord(well, "pending") for well in plan.get("wells", [])}
     for well, reason, file in plan.get("failed_wells", []):
-        known[well] = WellRecord(well, "failed", failure={"message": reason, "file": file})
-    known |= {record.well: record for record in _done_wells(hidden / "journal" / "final")}
-    known |= {record.well: record for record in _failed_wells(hidden / "failures")}
+        fault = Outcome(well, "", "failed", message=reason, file=file)
+        known[well] = WellRecord(well, "failed", failure=fault)
+    for well, entry in read_entries(control, "").items():
+        known[well] = _well("done", entry.outcome, sum(item.nbytes for item in entry.objects))
+    for outcome in read_failures(control):
+        known[outcome.well] = _well("failed", outcome, 0)
     order = {well: i for i, well in enumerate(plan.get("plate", {}).get("wells", []))}
     return dict(sorted(known.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
 
 
-def _done_wells(folder: Path) -> Iterator[WellRecord]:
-    for path in sorted(folder.glob("*.json")):
-        entry = _read_json(path)
-        outcome = entry.get("outcome", {})
-        yield WellRecord(
-            well=str(entry.get("well", path.stem)),
-            status="done",
-            seconds=float(outcome.get("seconds", 0.0)),
-            steps=_by_step(outcome),
-            nbytes=sum(int(item["nbytes"]) for item in entry.get("objects", [])),
-            peak_bytes=int(outcome.get("peak_bytes", 0)),
-            notes=tuple(outcome.get("notes", ())),
-        )
-
-
-def _failed_wells(folder: Path) -> Iterator[WellRecord]:
-    for path in sorted(folder.glob("*.json")):
-        entry = _read_json(path)
-        outcome = entry.get("outcome", entry)
-        yield WellRecord(
-            well=str(outcome.get("well", path.stem)),
-            status="failed",
-            seconds=float(outcome.get("seconds", 0.0)),
-            steps=_by_step(outcome),
-            failure={**outcome, "rerun": entry.get("rerun")},
-            notes=tuple(outcome.get("notes", ())),
-        )
-
-
-def _by_step(outcome: Json) -> dict[str, float]:
+def _well(status: str, outcome: Outcome, nbytes: int) -> WellRecord:
     seconds: dict[str, float] = {}
-    for step, spent in outcome.get("step_seconds", ()):
-        seconds[step] = seconds.get(step, 0.0) + float(spent)
-    return seconds
+    for step, spent in outcome.step_seconds:
+        seconds[step] = seconds.get(step, 0.0) + spent
+    return WellRecord(
+        well=outcome.well,
+        status=status,
+        seconds=outcome.seconds,
+        steps=seconds,
+        nbytes=nbytes,
+        failure=outcome if status == "failed" else None,
+        notes=outcome.notes,
+    )
+
+
+def write_command(output: Path, arguments: Sequence[str]) -> None:
+    """Keep the command line of a run, so that failures can say how to run a well again."""
+    path = ControlFolder(output).root / COMMAND
+    write_text_atomic(path, json.dumps({"arguments": list(arguments)}, indent=1))
+
+
+def rerun_command(output: Path, wells: Sequence[str], pipeline: str = "PIPELINE") -> str:
+    """Return the command that runs some wells again.
+
+    It is the one last used on this output with other ``--wells``; where a run was not started
+    from the command line, the plate's folder is left to fill in.
+    """
+    found = read_json(ControlFolder(output).root / COMMAND)
+    arguments = found.get("arguments") if isinstance(found, dict) else None
+    kept: list[str] = []
+    for argument in map(str, arguments or ["hcsflow", "run", pipeline, "PLATE", "-o", str(output)]):
+        if kept and kept[-1] == "--wells":
+            kept.pop()
+        elif not argument.startswith("--wells=") and argument != "--fresh":
+            kept.append(argument)
+    return shlex.join([*kept, "--wells", ",".join(wells)])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hcsflow.journal import Outcome, write_text_atomic
+from hcsflow.ngff.metadata import well_path
 from hcsflow.view.heat import HeatMap, heat_maps
 from hcsflow.view.html import draw_plate, environment, format_number
 from hcsflow.view.progress import format_duration
-from hcsflow.view.record import RunRecord, WellRecord, read_record
+from hcsflow.view.record import RunRecord, WellRecord, read_record, rerun_command
 from hcsflow.view.thumbnails import Crop, Picture, Scene, paint, read_scene, windows_of
 
 __all__ = ["render_report", "write_report"]
@@ -52,11 +53,9 @@ def write_report(output: Path) -> Path:
         If the folder holds no run of hcsflow.
     """
     record = read_record(output)
-    page = render_report(record, written=datetime.now(timezone.utc))
+    page = render_report(record, written=datetime.now(UTC))
     path = output / "report.html"
-    temporary = path.with_name(f".report.{os.getpid()}.html")
-    temporary.write_text(page, "utf-8")
-    temporary.replace(path)
+    write_text_atomic(path, page)
     return path
 
 
@@ -64,28 +63,32 @@ def render_report(record: RunRecord, *, written: datetime) -> str:
     """Return the page; ``written`` appears in the footer only, the rest depends on the run."""
     maps = heat_maps(record)
     pictures, closer = _pictures(record, maps)
-    return environment().get_template("report.html.j2").render(
-        name=record.plate.get("name", ""),
-        pipeline=record.plan.get("pipeline", ""),
-        facts=_facts(record),
-        drawing=draw_plate(
-            record.plate.get("rows", ()),
-            record.plate.get("columns", ()),
-            {well.well: well.status for well in record.wells.values()},
-            {well.well: _title(well) for well in record.wells.values()},
-        ),
-        maps=maps,
-        map_data=[{"low": m.low, "high": m.high, "cells": m.cells} for m in maps],
-        failures=[_failure(record, well) for well in record.with_status("failed")],
-        pictures=pictures,
-        closer=closer,
-        labels=_label_name(record),
-        channels=record.plate.get("channels", []),
-        timings=_timings(record),
-        steps=[_step(step) for step in record.plan.get("steps", [])],
-        provenance=_provenance(record),
-        warnings=[*record.plan.get("warnings", []), *_notes(record)],
-        written=written.strftime("%Y-%m-%d %H:%M UTC"),
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            name=record.plate.get("name", ""),
+            pipeline=record.plan.get("pipeline", ""),
+            facts=_facts(record),
+            drawing=draw_plate(
+                record.plate.get("rows", ()),
+                record.plate.get("columns", ()),
+                {well.well: well.status for well in record.wells.values()},
+                {well.well: _title(well) for well in record.wells.values()},
+            ),
+            maps=maps,
+            map_data=[{"low": m.low, "high": m.high, "cells": m.cells} for m in maps],
+            failures=[_failure(record, well) for well in record.with_status("failed")],
+            pictures=pictures,
+            closer=closer,
+            labels=_label_name(record),
+            channels=record.plate.get("channels", []),
+            timings=_timings(record),
+            steps=[_step(step) for step in record.plan.get("steps", [])],
+            provenance=_provenance(record),
+            warnings=[*record.plan.get("warnings", []), *_notes(record)],
+            written=written.strftime("%Y-%m-%d %H:%M UTC"),
+        )
     )
 
 
@@ -95,9 +98,11 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     facts = [("wells done", str(len(done))), ("wells failed", str(len(failed)))]
     if pending:
         facts.append(("wells not yet run", str(len(pending))))
-    for table in record.final.get("tables", []):
-        if table["labels"] and table["name"] in record.tables:
-            facts.append((table["name"], f"{len(record.tables[table['name']]):,}"))
+    facts += [
+        (table["name"], f"{len(record.tables[table['name']]):,}")
+        for table in record.final.get("tables", [])
+        if table["labels"] and table["name"] in record.tables
+    ]
     facts.append(("stored", _bytes(sum(well.nbytes for well in done))))
     facts.append(("worker time", format_duration(sum(w.seconds for w in record.wells.values()))))
     return facts
@@ -114,28 +119,22 @@ def _bytes(count: int) -> str:
 
 def _title(well: WellRecord) -> str:
     if well.failure is not None:
-        return f"{well.well}: failed, {well.failure.get('message') or ''}"
+        return f"{well.well}: failed, {well.failure.message or ''}"
     return f"{well.well}: {well.status}" + (f", {well.seconds:.1f} s" if well.seconds else "")
 
 
 def _failure(record: RunRecord, well: WellRecord) -> dict[str, str]:
-    found = well.failure or {}
+    found = well.failure or Outcome(well.well, "", "failed")
     return {
         "well": well.well,
-        "step": str(found.get("step") or "before the first step"),
-        "error": str(found.get("error") or "WellFault"),
-        "message": str(found.get("message") or ""),
-        "file": str(found.get("file") or ""),
-        "hint": str(found.get("hint") or ""),
-        "rerun": str(found.get("rerun") or _rerun(record, well.well)),
-        "traceback": str(found.get("traceback") or ""),
+        "step": found.step or "before the first step",
+        "error": found.error or "",
+        "message": found.message or "",
+        "file": found.file or "",
+        "hint": found.hint or "",
+        "rerun": rerun_command(record.output, [well.well], str(record.plan.get("pipeline"))),
+        "traceback": found.traceback or "",
     }
-
-
-def _rerun(record: RunRecord, well: str) -> str:
-    command = record.metadata.get("provenance", {}).get("command")
-    known = f"hcsflow run {record.plan.get('pipeline', 'PIPELINE')} PLATE -o {record.output.name}"
-    return f"{command or known} --wells {well}"
 
 
 def _label_name(record: RunRecord) -> str | None:
@@ -163,10 +162,8 @@ def _pictures(record: RunRecord, maps: list[HeatMap]) -> tuple[list[Shown], list
 
 
 def _image_root(record: RunRecord, well: str) -> Path:
-    rows = record.plate.get("rows", [])
-    row = max((r for r in rows if well.startswith(r)), key=len, default=well[:1])
     store = record.output / str(record.final.get("store", "images.zarr"))
-    return store / row / well[len(row) :] / "0"
+    return store / well_path(well, record.plate["rows"], record.plate["columns"]) / "0"
 
 
 def _closer(
@@ -247,9 +244,9 @@ def _value(value: object) -> str:
 def _provenance(record: RunRecord) -> list[tuple[str, str]]:
     plate, plan = record.plate, record.plan
     pixel = plate.get("pixel_size", {})
+    read_as = f"{plate.get('microscope', '')}, {plate.get('layout', '')} layout"
     rows = [
-        ("plate", f"{plate.get('name', '')} ({plate.get('microscope', '')}, "
-                  f"{plate.get('layout', '')} layout)"),
+        ("plate", f"{plate.get('name', '')} ({read_as})"),
         ("plate UUID", str(plate.get("uuid") or "–")),
         ("acquisition", str(plate.get("acquisition", ""))),
         ("pixel size", _length(pixel)),
@@ -259,7 +256,16 @@ def _provenance(record: RunRecord) -> list[tuple[str, str]]:
         ("parameters", ", ".join(f"{k}={v}" for k, v in plan.get("parameters", [])) or "–"),
         ("workers", f"{plan.get('resources', {}).get('workers', '–')}"),
     ]  # fmt: skip
-    return rows + list(_flat(record.metadata.get("provenance", {})))
+    found = dict(record.metadata.get("provenance", {}))
+    versions = found.get("versions", {})
+    rows.append(("versions", ", ".join(f"{name} {v}" for name, v in versions.items()) or "–"))
+    inputs = found.get("inputs", {})
+    rows += [
+        (f"input {name}", f"{inputs[name]:,}" if name in ("planes", "bytes") else str(inputs[name]))
+        for name in ("folder", "planes", "bytes", "fingerprint")
+        if name in inputs
+    ]
+    return rows
 
 
 def _length(measured: Mapping[str, Any]) -> str:
@@ -268,14 +274,5 @@ def _length(measured: Mapping[str, Any]) -> str:
     return f"{measured['um']:g} µm ({measured.get('origin', '')})"
 
 
-def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for name, value in found.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name} ")
-        elif isinstance(value, (str, int, float)):
-            yield f"{prefix}{name}", str(value)
-
-
 def _notes(record: RunRecord) -> list[str]:
     return [f"{well.well}: {note}" for well in record.wells.values() for note in well.notes]
-

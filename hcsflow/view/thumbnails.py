@@ -10,12 +10,14 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import zarr
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Crop", "Picture", "Scene", "paint", "read_scene", "windows_of"]
 
@@ -130,7 +132,7 @@ def _read_level(group: zarr.Group, side: int, crop: Crop | None) -> NDArray[Any]
 
 
 def windows_of(scenes: Iterable[Scene]) -> list[tuple[float, float]]:
-    """Return one contrast window per channel: 1 % to 99.8 % of the pixels that were acquired."""
+    """Return one contrast window per channel: 10 % to 99.8 % of the pixels that were acquired."""
     samples: list[list[NDArray[np.float32]]] = []
     for scene in scenes:
         samples.extend([] for _ in range(len(scene.pixels) - len(samples)))
@@ -140,7 +142,7 @@ def windows_of(scenes: Iterable[Scene]) -> list[tuple[float, float]]:
     windows = []
     for parts in samples:
         pooled = np.concatenate(parts)
-        low, high = np.percentile(pooled, (1, 99.8)) if pooled.size else (0.0, 1.0)
+        low, high = np.percentile(pooled, (10, 99.8)) if pooled.size else (0.0, 1.0)
         windows.append((float(low), float(max(high, low + 1))))
     return windows
 

@@ -84,7 +84,9 @@ def test_importing_the_root_loads_nothing_heavy() -> None:
 
 
 def test_help_loads_neither_dask_nor_an_array_library() -> None:
-    loaded = imported_by("-c", "from hcsflow.cli.main import main; main()", "--help")
+    loaded = imported_by(
+        "-c", "import sys; from hcsflow.cli.main import main; sys.exit(main())", "--help"
+    )
     assert "typer" in loaded
     assert not loaded & ((HEAVY - {"typer"}) | ACCELERATORS)
 
@@ -141,10 +143,12 @@ def load(name: str) -> ModuleType:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_hold(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     failed, _ = doctest.testmod(
-        load(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        load(name),
+        extraglobs={"getfixture": request.getfixturevalue},
+        optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE,
     )
     assert failed == 0

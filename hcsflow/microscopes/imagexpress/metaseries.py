@@ -58,7 +58,7 @@ def parse_metaseries(description: str, *, file: str) -> PlaneInfo | None:
     PlateError
         If it declares a document type (DTD), which no microscope does.
     """
-    if not description.lstrip().startswith("<MetaData>"):
+    if "<MetaData" not in description:
         return None
     if "<!DOCTYPE" in description or "<!ENTITY" in description:
         raise PlateError(

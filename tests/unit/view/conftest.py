@@ -8,6 +8,15 @@ import pandas as pd
 import pytest
 import zarr
 
+from hcsflow.journal import (
+    ControlFolder,
+    JournalEntry,
+    ObjectRecord,
+    Outcome,
+    write_entry,
+    write_failure,
+)
+
 
 def _write_image(root: Path, pixels: np.ndarray, axes: str, omero: dict | None = None) -> None:
     """Write a multiscale image with three levels, by zarr-python."""
@@ -36,8 +45,8 @@ def make_output(
 ) -> Path:
     """Write a small finished run: two channels, nuclei with labels, one table."""
     hidden = root / ".hcsflow"
-    (hidden / "journal" / "final").mkdir(parents=True)
-    (hidden / "failures").mkdir()
+    hidden.mkdir(parents=True)
+    control = ControlFolder(root)
     (root / "results").mkdir()
     rng = np.random.default_rng(5)
     table = []
@@ -46,28 +55,54 @@ def make_output(
         for i in range(number % 5 + 2):
             y, x = rng.integers(10, side - 10), rng.integers(10, side - 10)
             labels[y - 6 : y + 6, x - 6 : x + 6] = i + 1
-            table.append({"plate": name, "well": well, "field": 1, "label": i + 1,
-                          "area_um2": float(rng.uniform(60, 90)), "mean_w1": 900.0})
+            table.append(
+                {
+                    "plate": name,
+                    "well": well,
+                    "field": 1,
+                    "label": i + 1,
+                    "area_um2": float(rng.uniform(60, 90)),
+                    "mean_w1": 900.0,
+                }
+            )
         pixels = rng.poisson(300, (2, side, 2 * side)).astype(np.uint16)
         pixels[0][labels > 0] += 1500
         image = root / "images.zarr" / well[0] / well[1:] / "0"
-        omero = {"channels": [{"color": "00FFFF"}, {"color": "FF00FF"}]}
-        _write_image(image, pixels, "cyx", omero)
-        zarr.open_group(image / "labels", mode="w")
-        _write_image(image / "labels" / "nuclei", labels, "yx")
-        outcome = {"seconds": 2.0 + number, "peak_bytes": 10_000_000, "notes": [],
-                   "step_seconds": [["read", 0.5], ["smooth", 1.0], ["write", 0.5 + number]]}
-        entry = {"well": well, "output": "", "objects": [{"path": "x", "nbytes": 1000}],
-                 "outcome": outcome}
-        (hidden / "journal" / "final" / f"{well}.json").write_text(json.dumps(entry))
+        if number >= 10:  # pictures of many wells: the first ones again
+            image.parent.mkdir(parents=True)
+            first = done[number % 5]
+            image.symlink_to(root / "images.zarr" / first[0] / first[1:] / "0")
+        else:
+            omero = {"channels": [{"color": "00FFFF"}, {"color": "FF00FF"}]}
+            _write_image(image, pixels, "cyx", omero)
+            zarr.open_group(image / "labels", mode="w")
+            _write_image(image / "labels" / "nuclei", labels, "yx")
+        outcome = {
+            "seconds": 2.0 + number,
+            "peak_bytes": 10_000_000,
+            "notes": (),
+            "step_seconds": (("read", 0.5), ("smooth", 1.0), ("write", 0.5 + number)),
+        }
+        stored = ObjectRecord("images.zarr/x", 1000, "crc32c:00000000")
+        done_outcome = Outcome(well, "all", "done", **outcome)
+        write_entry(control, JournalEntry(well, "", "f", 0, 1, (stored,), done_outcome, ""))
     for well in failed:
-        outcome = {"well": well, "status": "failed", "step": "read", "error": "PlaneError",
-                   "message": "B02_s1_w1_z1.tif is cut short: 120 of 524,288 bytes",
-                   "hint": "copy the file again", "file": "TimePoint_1/B02_s1_w1_z1.tif",
-                   "traceback": "Traceback ...\n<frame>", "seconds": 0.1}
-        (hidden / "failures" / f"{well}.json").write_text(json.dumps(outcome))
+        outcome = {
+            "well": well,
+            "status": "failed",
+            "step": "read",
+            "error": "PlaneError",
+            "message": "B02_s1_w1_z1.tif is cut short: 120 of 524,288 bytes",
+            "hint": "copy the file again",
+            "file": "TimePoint_1/B02_s1_w1_z1.tif",
+            "traceback": "Traceback ...\n<frame>",
+            "seconds": 0.1,
+        }
+        write_failure(control, Outcome(segment="all", **outcome))
     pd.DataFrame(table).to_parquet(root / "results" / "nuclei.parquet")
-    (hidden / "plan.json").write_text(json.dumps(make_plan(name, rows, columns, done, failed, side)))
+    (hidden / "plan.json").write_text(
+        json.dumps(make_plan(name, rows, columns, done, failed, side))
+    )
     metadata = {"provenance": {"versions": {"hcsflow": "0.1.0", "numpy": "2.3"}}}
     (root / "hcsflow_metadata.json").write_text(json.dumps(metadata))
     return root
@@ -75,29 +110,47 @@ def make_output(
 
 def make_plan(name, rows, columns, done, failed, side) -> dict:
     wells = [*done, *failed]
-    call = {"function": "hcsflow.functions.filters:gaussian_filter", "input_type": "numpy",
-            "parameters": [["sigma", 2.0]]}
+    call = {
+        "function": "hcsflow.functions.filters:gaussian_filter",
+        "input_type": "numpy",
+        "parameters": [["sigma", 2.0]],
+    }
     return {
         "pipeline": "count-nuclei",
         "wells": wells,
         "failed_wells": [],
         "plate": {
-            "name": name, "microscope": "imagexpress", "layout": "exported", "uuid": None,
-            "rows": list(rows), "columns": [f"{c:02d}" for c in range(1, columns + 1)],
-            "acquisition": "1", "wells": sorted(wells), "fields": ["1", "2"],
-            "timepoints": ["1"], "z": ["1", "2", "3"],
+            "name": name,
+            "microscope": "imagexpress",
+            "layout": "exported",
+            "uuid": None,
+            "rows": list(rows),
+            "columns": [f"{c:02d}" for c in range(1, columns + 1)],
+            "acquisition": "1",
+            "wells": sorted(wells),
+            "fields": ["1", "2"],
+            "timepoints": ["1"],
+            "z": ["1", "2", "3"],
             "channels": [{"label": "w1", "name": "DAPI"}, {"label": "w2", "name": "FITC"}],
             "pixel_size": {"um": 0.65, "origin": "HTD PixelSizeUM"},
             "z_step": {"um": None, "origin": ""},
         },
-        "steps": [{"name": "smooth", "variable_components": ["z"],
-                   "branches": [{"calls": [call]}]}],
-        "writes": [{
-            "output": "", "store": "images.zarr", "labels": [{"name": "nuclei"}],
-            "tables": [{"name": "nuclei", "labels": "nuclei"}],
-            "image": {"cells": [[0, 0], [0, 1]], "pitch_yx": [side, side],
-                      "field_yx": [side, side]},
-        }],
+        "steps": [
+            {"name": "smooth", "variable_components": ["z"], "branches": [{"calls": [call]}]}
+        ],
+        "writes": [
+            {
+                "output": "",
+                "store": "images.zarr",
+                "labels": [{"name": "nuclei"}],
+                "tables": [{"name": "nuclei", "labels": "nuclei"}],
+                "image": {
+                    "cells": [[0, 0], [0, 1]],
+                    "pitch_yx": [side, side],
+                    "field_yx": [side, side],
+                },
+            }
+        ],
         "parameters": [["nuclei_channel", "w1"]],
         "resources": {"workers": 2},
         "warnings": [],

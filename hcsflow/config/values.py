@@ -1,9 +1,9 @@
-"""Settings: frozen, inherited (global ▸ pipeline ▸ step; None inherits), each with its origin."""
+"""The settings themselves: frozen, with their defaults."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Self
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 
-class Backend(str, Enum):
+class Backend(StrEnum):
     """Storage backends by name."""
 
     MEMORY = "memory"
@@ -32,14 +32,14 @@ class Backend(str, Enum):
     FIJI_STREAM = "fiji_stream"
 
 
-class MaterializationBackend(str, Enum):
+class MaterializationBackend(StrEnum):
     """Backends that final results may go to."""
 
     ZARR = "zarr"
     DISK = "disk"
 
 
-class ZarrCompressor(str, Enum):
+class ZarrCompressor(StrEnum):
     """Compressors; each maps to a codec that every OME-Zarr reader knows."""
 
     ZSTD = "zstd"
@@ -50,7 +50,7 @@ class ZarrCompressor(str, Enum):
     NONE = "none"
 
 
-class ZarrChunkStrategy(str, Enum):
+class ZarrChunkStrategy(StrEnum):
     """What one stored object holds."""
 
     WELL = "well"
@@ -59,14 +59,14 @@ class ZarrChunkStrategy(str, Enum):
     SINGLE = "single"
 
 
-class FieldLayout(str, Enum):
+class FieldLayout(StrEnum):
     """How a well's fields lie in OME-Zarr."""
 
     MOSAIC = "mosaic"
     IMAGES = "images"
 
 
-class MissingPolicy(str, Enum):
+class MissingPolicy(StrEnum):
     """What happens to a plane that is expected and not there."""
 
     ERROR = "error"

@@ -1,0 +1,90 @@
+"""Adapter for TensorFlow (eager tensors)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from hcsflow.arrays.casting import check_kinds, refuse
+from hcsflow.errors import MemoryConversionError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def to_host(array: Any) -> NDArray[Any]:
+    """Return a copy: a tensor's own numpy view is writable, the tensor is not."""
+    result: NDArray[Any] = np.array(array.numpy())
+    return result
+
+
+def from_host(array: NDArray[Any], device: int | str | None) -> Any:
+    try:
+        with tf.device(_device_name(device)):
+            return tf.constant(array)
+    except (TypeError, ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise MemoryConversionError("numpy", "tensorflow", "constant", str(error)) from error
+
+
+def from_dlpack(array: Any, device: int | str | None) -> Any:
+    source = type(array).__module__.partition(".")[0]
+    try:
+        tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    except (TypeError, ValueError, RuntimeError, BufferError, tf.errors.OpError) as error:
+        raise MemoryConversionError(source, "tensorflow", "dlpack", str(error)) from error
+    return place(tensor, device)
+
+
+def place(array: Any, device: int | str | None) -> Any:
+    if device is None:
+        return array
+    try:
+        with tf.device(_device_name(device)):
+            return tf.identity(array)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        method = f"device {device!r}"
+        raise MemoryConversionError("tensorflow", "tensorflow", method, str(error)) from error
+
+
+def _device_name(device: int | str | None) -> str | None:
+    return f"/GPU:{device}" if isinstance(device, int) else device
+
+
+def cast(array: Any, dtype: np.dtype[Any], mode: str) -> Any:
+    source, target = np.dtype(array.dtype.as_numpy_dtype), tf.as_dtype(dtype)
+    if source == dtype:
+        return array
+    check_kinds(source, dtype)
+    if dtype.kind in "bf" or source.kind == "b":
+        return _plain(array, target, mode)
+    info = np.iinfo(dtype)
+    # float64 holds 32-bit integers and every power of two exactly; 64-bit integers it does not.
+    if source.kind in "iu" and 8 in (source.itemsize, dtype.itemsize):
+        raise MemoryConversionError(source.name, dtype.name, "cast", "64-bit integers: use numpy")
+    rounded = tf.round(tf.cast(array, tf.float64))  # half to even
+    above = rounded >= 2.0 ** int(info.max).bit_length()
+    below = rounded < float(info.min)
+    outside = above | below | tf.math.is_nan(rounded)
+    if mode == "refuse" and bool(tf.reduce_any(outside)):
+        raise refuse(source, dtype, low=float(np.min(array)), high=float(np.max(array)))
+    result = tf.cast(tf.where(outside, tf.zeros_like(rounded), rounded), target)
+    result = tf.where(above, tf.constant(info.max, target), result)
+    return tf.where(below, tf.constant(info.min, target), result)
+
+
+def _plain(array: Any, target: Any, mode: str) -> Any:
+    result = tf.cast(array, target)
+    if not target.is_floating:
+        return result
+    wide = tf.cast(array, tf.float64)
+    overflown = tf.math.is_inf(result) & tf.math.is_finite(wide)
+    if mode == "refuse" and bool(tf.reduce_any(overflown)):
+        raise refuse(array.dtype, target, low=float(np.min(array)), high=float(np.max(array)))
+    limit = tf.constant(target.max, target)
+    return tf.where(overflown, tf.where(wide > 0, limit, -limit), result)
+
+
+def stack(slices: list[Any]) -> Any:
+    return tf.stack(slices)

@@ -1,0 +1,153 @@
+"""``functions``, ``doctor`` and ``schema``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from hcsflow.cli import options as o
+from hcsflow.cli.console import emit
+
+__all__ = ["register"]
+
+CORE = (
+    "numpy", "zarr", "numcodecs", "dask", "distributed", "tifffile", "imagecodecs",
+    "opencv-python-headless", "scikit-image", "scipy", "pandas", "pyarrow", "xarray",
+)  # fmt: skip
+OPTIONAL = {
+    "torch": "functions on torch",
+    "cupy-cuda12x": "functions on NVIDIA GPUs",
+    "cupy-cuda13x": "functions on NVIDIA GPUs",
+    "dask-jobqueue": "HPC schedulers",
+    "tensorstore": "faster reading of stored plates",
+    "napari": "looking at stored plates",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command()(functions)
+    app.command()(doctor)
+    app.command()(schema)
+
+
+def functions(
+    name: Annotated[str | None, typer.Argument(help="One function, in full.")] = None,
+    *,
+    as_json: o.JsonFlag = False,
+) -> None:
+    """List the ready-made step functions, or describe one."""
+    from hcsflow.functions import catalogue
+    from hcsflow.view.text import render_functions
+
+    chosen = catalogue.names() if name is None else [name]
+    document = {
+        "schema": "hcsflow.functions/1",
+        "functions": [_described(catalogue.entry(each)) for each in chosen],
+    }
+    emit(document, as_json=as_json, render=render_functions)
+
+
+def _described(entry: Any) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "summary": entry.summary,
+        "variants": dict(entry.variants),
+        "parameters": [str(parameter) for parameter in entry.parameters],
+    }
+
+
+def doctor(*, as_json: o.JsonFlag = False) -> None:
+    """Check what works on this machine; exit 1 if something that a run needs does not."""
+    from hcsflow.view.text import render_doctor
+
+    checks = [*_machine(), *_libraries()]
+    is_fit = all(check["ok"] is not False for check in checks)
+    document = {"schema": "hcsflow.doctor/1", "ok": is_fit, "checks": checks}
+    emit(document, as_json=as_json, render=render_doctor)
+    raise typer.Exit(0 if is_fit else 1)
+
+
+def _check(name: str, ok: bool | None, detail: str, hint: str | None = None) -> dict[str, Any]:
+    """Return one finding; ``ok`` is None for what a run does not need."""
+    return {"name": name, "ok": ok, "detail": detail, "hint": None if ok else hint}
+
+
+def _machine() -> Iterator[dict[str, Any]]:
+    import psutil
+
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    memory = psutil.virtual_memory()
+    yield _check("Python", True, f"{platform.python_version()} ({sys.executable})")
+    yield _check("system", True, f"{platform.system()} {platform.release()} {platform.machine()}")
+    yield _check("cores", True, str(cores))
+    yield _check(
+        "memory",
+        memory.available > 500_000_000,
+        f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free",
+        "a worker needs about 0.3 GB before any pixel; end other programs",
+    )
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    yield _check(
+        "temporary folder",
+        free > 1_000_000_000,
+        f"{tempfile.gettempdir()}, {free / 1e9:.1f} GB free",
+        "set TMPDIR to a folder with more room: workers spill there",
+    )
+    methods = multiprocessing.get_all_start_methods()
+    yield _check("worker processes", True, f"start methods: {', '.join(methods)}")
+    yield _loopback()
+
+
+def _loopback() -> dict[str, Any]:
+    try:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+    except OSError as error:
+        hint = "--cluster local needs it; --cluster threads does not"
+        return _check("loopback network", False, str(error), hint)
+    return _check("loopback network", True, "127.0.0.1")
+
+
+def _libraries() -> Iterator[dict[str, Any]]:
+    for name in ("hcsflow", *CORE):
+        version = _version(name)
+        yield _check(name, version is not None, version or "absent", "pip install hcsflow")
+    for name, purpose in OPTIONAL.items():
+        version = _version(name)
+        ok = True if version else None
+        yield _check(name, ok, version or f"not installed (optional: {purpose})")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def schema(
+    verb: Annotated[
+        str | None, typer.Argument(help="The verb; without it they are listed.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of what a verb's --json prints."""
+    from hcsflow.cli.schemas import DOCUMENTS, json_schema
+
+    if verb is None:
+        print("\n".join(DOCUMENTS))
+    else:
+        print(json.dumps(json_schema(verb), indent=1))

@@ -1,0 +1,33 @@
+"""``inspect``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hcsflow.cli import options as o
+from hcsflow.cli.console import emit
+
+if TYPE_CHECKING:
+    import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command()(inspect)
+
+
+def inspect(
+    plate: o.PlateArgument,
+    *,
+    acquisition: o.Acquisition = None,
+    pixel_size_um: o.PixelSize = None,
+    as_json: o.JsonFlag = False,
+) -> None:
+    """Say what a plate holds: wells, channels, pixel size and its origin, what is missing."""
+    from hcsflow.session.plate import inspect_json, open_plate
+    from hcsflow.view.text import render_inspect
+
+    opened = open_plate(plate, acquisition=acquisition, pixel_size_um=pixel_size_um)
+    emit(inspect_json(opened), as_json=as_json, render=render_inspect)

@@ -1,0 +1,178 @@
+"""``plan`` and ``run``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hcsflow.cli import options as o
+from hcsflow.cli.console import emit, err, out
+
+if TYPE_CHECKING:
+    from hcsflow.journal import Event
+    from hcsflow.session.plan import Plan
+
+__all__ = ["compile_request", "register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command()(plan)
+    app.command()(run)
+
+
+def plan(  # noqa: PLR0913 - a command's options are its parameters
+    pipeline: o.PipelineArgument,
+    plate: o.PlateArgument,
+    output: o.OutputOption,
+    *,
+    workers: o.WorkersOption = None,
+    wells: o.Wells = None,
+    settings: o.Set = None,
+    config: o.ConfigFile = None,
+    chunks: o.ChunksOption = None,
+    layout: o.LayoutOption = None,
+    ngff: o.NgffOption = None,
+    missing: o.MissingOption = None,
+    fill_value: o.FillValue = None,
+    acquisition: o.Acquisition = None,
+    pixel_size_um: o.PixelSize = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Measure on a worker; not there yet, refused.")
+    ] = False,
+    as_json: o.JsonFlag = False,
+) -> None:
+    """Say what a run would do: steps, tasks, objects, bytes, memory. Reads no pixel."""
+    if probe:
+        from hcsflow.errors import PlanRefusedError
+
+        raise PlanRefusedError(
+            "--probe cannot measure yet: a plan's figures are projected from contracts",
+            hint="run two wells with --wells and look at the report's times",
+        )
+    compiled = compile_request(
+        o.Request(
+            pipeline=pipeline,
+            plate=plate,
+            output=output,
+            workers=workers,
+            wells=o.split_wells(wells),
+            parameters=o.parse_settings(settings),
+            config=o.layered_config(
+                config, chunks=chunks, layout=layout, ngff=ngff, missing=missing, fill=fill_value
+            ),
+            acquisition=acquisition,
+            pixel_size_um=pixel_size_um,
+        )
+    )
+    emit(compiled.summary(), as_json=as_json, render=lambda _: compiled.explain())
+
+
+def compile_request(request: o.Request) -> Plan:
+    """Compile what the command line asked for."""
+    from hcsflow.session.plan import compile as compile_plan
+    from hcsflow.session.plate import open_plate
+
+    opened = open_plate(
+        request.plate, acquisition=request.acquisition, pixel_size_um=request.pixel_size_um
+    )
+    return compile_plan(
+        request.pipeline,
+        opened,
+        output=request.output,
+        config=request.config,
+        parameters=request.parameters,
+        wells=request.wells,
+        workers=request.workers,
+    )
+
+
+def run(  # noqa: PLR0913 - a command's options are its parameters
+    pipeline: o.PipelineArgument,
+    plate: o.PlateArgument,
+    output: o.OutputOption,
+    *,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            envvar="HCSFLOW_CLUSTER", help="'local' (processes), 'threads' or 'tcp://host:port'."
+        ),
+    ] = "local",
+    workers: o.WorkersOption = None,
+    wells: o.Wells = None,
+    settings: o.Set = None,
+    config: o.ConfigFile = None,
+    chunks: o.ChunksOption = None,
+    layout: o.LayoutOption = None,
+    ngff: o.NgffOption = None,
+    missing: o.MissingOption = None,
+    fill_value: o.FillValue = None,
+    acquisition: o.Acquisition = None,
+    pixel_size_um: o.PixelSize = None,
+    retries: Annotated[int, typer.Option(min=0, help="Times a failed well is tried again.")] = 0,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.0, help="Longest that one well may take, in seconds.")
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first failed well.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Discard what OUT holds; without it a run resumes.")
+    ] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Do not write report.html.")
+    ] = False,
+    as_json: o.JsonFlag = False,
+) -> None:
+    """Run a pipeline on a plate. Wells that are whole already are skipped."""
+    if cluster == "local":
+        from hcsflow.execute.clusters import prestart
+
+        prestart()  # processes start while the plan is compiled
+    compiled = compile_request(
+        o.Request(
+            pipeline=pipeline,
+            plate=plate,
+            output=output,
+            workers=workers,
+            wells=o.split_wells(wells),
+            parameters=o.parse_settings(settings),
+            config=o.layered_config(
+                config, chunks=chunks, layout=layout, ngff=ngff, missing=missing, fill=fill_value
+            ),
+            acquisition=acquisition,
+            pixel_size_um=pixel_size_um,
+        )
+    )
+    from hcsflow.session.run import summary
+    from hcsflow.view.progress import RunProgress
+    from hcsflow.view.record import write_command
+    from hcsflow.view.text import render_run
+
+    arguments = ["hcsflow", *sys.argv[1:]]
+    with RunProgress(err()) as progress:
+
+        def on_event(event: Event) -> None:
+            if event.kind == "run_started":  # the output folder is ours from here on
+                write_command(output, arguments)
+            progress(event)
+
+        done = compiled.run(
+            cluster,
+            workers=workers,
+            retries=retries,
+            timeout_s=timeout,
+            fail_fast=fail_fast,
+            fresh=fresh,
+            on_event=on_event,
+        )
+    if not no_report:
+        done.report()
+    document = summary(done)
+    if as_json:
+        emit(document, as_json=True, render=render_run)
+    else:
+        out().print(render_run(document), soft_wrap=True)
+    raise typer.Exit(4 if document["failed"] else 0)

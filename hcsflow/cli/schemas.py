@@ -1,0 +1,207 @@
+"""What ``--json`` prints, verb by verb, as models; their JSON Schemas are public.
+
+A document's number grows when a field is taken away or changes its meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hcsflow.errors import UsageError, nearest
+
+__all__ = ["DOCUMENTS", "json_schema"]
+
+
+class Part(BaseModel):
+    """A part of a document; unknown fields are an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Fault(Part):
+    """A well that failed."""
+
+    well: str
+    step: str | None
+    error: str | None
+    message: str | None
+    file: str | None = Field(description="File at fault, relative to the plate.")
+    hint: str | None = Field(description="What to do.")
+
+
+class WellReason(Part):
+    """A well that cannot be processed, known before any pixel is read."""
+
+    well: str
+    reason: str
+    file: str | None
+
+
+class StepFigures(Part):
+    """One step of a plan."""
+
+    name: str
+    functions: list[str]
+    calls_per_well: int
+    planes_per_well: int
+    shape_yx: list[int]
+    dtype: str
+    projected_bytes: int
+
+
+class PlanDocument(Part):
+    """``hcsflow plan --json``."""
+
+    schema_: Literal["hcsflow.plan/1"] = Field(alias="schema")
+    pipeline: str
+    plate: str
+    wells: list[str]
+    failed_wells: list[WellReason]
+    steps: list[StepFigures]
+    tasks: int
+    objects: int
+    objects_per_well: int
+    raw_bytes: int
+    projected_bytes_per_task: int
+    workers: int
+    memory_bytes_per_worker: int
+    warnings: list[str]
+
+
+class RunDocument(Part):
+    """``hcsflow run --json``."""
+
+    schema_: Literal["hcsflow.run/1"] = Field(alias="schema")
+    output: str
+    plate: str = Field(description="The OME-Zarr plate written.")
+    report: str | None
+    tables: list[str]
+    seconds: float
+    done: list[str]
+    skipped: list[str] = Field(description="Wells that were whole already.")
+    cancelled: list[str]
+    failed: list[Fault]
+    rerun: str | None = Field(description="Command that runs the failed wells again.")
+
+
+class FailuresDocument(Part):
+    """``hcsflow failures --json``."""
+
+    schema_: Literal["hcsflow.failures/1"] = Field(alias="schema")
+    output: str
+    failures: list[Fault]
+    rerun: str | None
+
+
+class Finding(Part):
+    """One thing that is wrong with an output folder."""
+
+    path: str
+    problem: str
+
+
+class VerifyDocument(Part):
+    """``hcsflow verify --json``."""
+
+    schema_: Literal["hcsflow.verify/1"] = Field(alias="schema")
+    output: str
+    ok: bool
+    findings: list[Finding]
+
+
+class ReportDocument(Part):
+    """``hcsflow report --json``."""
+
+    schema_: Literal["hcsflow.report/1"] = Field(alias="schema")
+    report: str
+
+
+class FunctionEntry(Part):
+    """One ready-made step function."""
+
+    name: str
+    summary: str
+    variants: dict[str, str] = Field(description="Memory type to module:qualname.")
+    parameters: list[str]
+
+
+class FunctionsDocument(Part):
+    """``hcsflow functions --json``."""
+
+    schema_: Literal["hcsflow.functions/1"] = Field(alias="schema")
+    functions: list[FunctionEntry]
+
+
+class Check(Part):
+    """One finding about this machine; ``ok`` is null for what a run does not need."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    hint: str | None
+
+
+class DoctorDocument(Part):
+    """``hcsflow doctor --json``."""
+
+    schema_: Literal["hcsflow.doctor/1"] = Field(alias="schema")
+    ok: bool
+    checks: list[Check]
+
+
+class DemoWell(Part):
+    """One well of the demo against what was planted in it."""
+
+    well: str
+    status: str
+    true: int | None = Field(description="Nuclei drawn; null where a fault was planted.")
+    found: int | None
+    f1: float | None = Field(description="F1 at IoU 0.5 over the well's fields.")
+    worst_field_f1: float | None
+    fault: str | None = Field(description="The fault that was planted.")
+    file: str | None = Field(description="The file named by the failure.")
+    message: str | None
+    as_planted: bool
+
+
+class DemoDocument(Part):
+    """``hcsflow demo --json``."""
+
+    schema_: Literal["hcsflow.demo/1"] = Field(alias="schema")
+    ok: bool
+    wells: list[DemoWell]
+    seconds: float
+    plate: str
+    output: str
+    report: str
+
+
+DOCUMENTS: dict[str, type[Part]] = {
+    "demo": DemoDocument,
+    "doctor": DoctorDocument,
+    "failures": FailuresDocument,
+    "functions": FunctionsDocument,
+    "plan": PlanDocument,
+    "report": ReportDocument,
+    "run": RunDocument,
+    "verify": VerifyDocument,
+}
+
+
+def json_schema(verb: str) -> dict[str, Any]:
+    """Return the JSON Schema of a verb's document.
+
+    Raises
+    ------
+    UsageError
+        If the verb prints none; lists those that do.
+    """
+    if verb not in DOCUMENTS:
+        meant = nearest(verb, DOCUMENTS)
+        raise UsageError(
+            f"no document is printed by {verb!r}; there are: {', '.join(DOCUMENTS)}",
+            hint=f"did you mean {meant!r}?" if meant else None,
+        )
+    return DOCUMENTS[verb].model_json_schema(by_alias=True)

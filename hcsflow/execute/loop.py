@@ -1,0 +1,233 @@
+"""Submitting wells and turning what comes back into outcomes, until none is left."""
+
+from __future__ import annotations
+
+import queue
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from distributed import Client, Future, KilledWorker
+
+from hcsflow.errors import FencedError
+from hcsflow.graph.build import Task, build_graph, final_keys
+from hcsflow.graph.worker import TOPIC
+from hcsflow.journal import Outcome
+from hcsflow.plan import Plan
+
+__all__ = ["WellLoop"]
+
+POLL_S = 0.5
+RESULT_TIMEOUT_S = 60.0
+
+StepEvent = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Submission:
+    """A well on its way: which attempt, and its last segment's future."""
+
+    well: str
+    attempt: int
+    future: Future
+    is_timed_out: bool = False
+
+
+class WellLoop:
+    """Runs wells on a cluster.
+
+    Parameters
+    ----------
+    client : Client
+        Connected to the cluster; the plan has been shipped.
+    plan : Plan
+        What is done.
+    plan_id : str
+        Under which the workers know it.
+    label : str
+        Stands for the plate in the keys.
+    task : callable or None
+        What runs a segment; None is `hcsflow.graph.tasks.run_segment`.
+
+    Notes
+    -----
+    Worker death is mended by Dask, up to the scheduler's ``allowed-failures`` per task. Where
+    several wells run out of that, an innocent one may have shared its worker with a killer: each
+    is tried once more, alone.
+    """
+
+    def __init__(
+        self, client: Client, plan: Plan, *, plan_id: str, label: str, task: Task | None = None
+    ) -> None:
+        self._client = client
+        self._plan = plan
+        self._plan_id = plan_id
+        self._label = label
+        self._task = task
+        self._open: dict[str, _Submission] = {}
+        self._news: queue.SimpleQueue[_Submission | StepEvent] = queue.SimpleQueue()
+        self._running_since: dict[str, float] = {}
+
+    def run(
+        self, wells: Sequence[str], *, retries: int, timeout_s: float | None
+    ) -> Iterator[Outcome | StepEvent]:
+        """Process wells; yield an outcome for each, and what workers tell meanwhile.
+
+        Closing the generator cancels what is still to do; functions at work are not interrupted.
+
+        Raises
+        ------
+        FencedError
+            If a task finds that another run holds the output.
+        """
+        crashed: list[Outcome] = []
+        with self._listening():
+            try:
+                self._submit(wells, attempt=0)
+                yield from self._drain(retries, timeout_s, crashed)
+                yield from self._second_chances(crashed, retries, timeout_s)
+            finally:
+                self._cancel_open()
+
+    def _second_chances(
+        self, crashed: list[Outcome], retries: int, timeout_s: float | None
+    ) -> Iterator[Outcome | StepEvent]:
+        if len(crashed) < 2:
+            yield from crashed
+            return
+        for outcome in crashed:
+            again: list[Outcome] = []
+            self._submit([outcome.well], attempt=retries + 1)
+            yield from self._drain(0, timeout_s, again)
+            yield from again
+
+    def _drain(
+        self, retries: int, timeout_s: float | None, crashed: list[Outcome]
+    ) -> Iterator[Outcome | StepEvent]:
+        """Yield until nothing is open; wells whose worker kept dying go to ``crashed``."""
+        while self._open:
+            news = self._next_news()
+            if timeout_s is not None:
+                self._restart_late(timeout_s)
+            if isinstance(news, dict):
+                yield news
+            if not isinstance(news, _Submission) or self._open.get(news.well) is not news:
+                continue
+            del self._open[news.well]
+            outcome = self._outcome(news)
+            if outcome.status in ("failed", "crashed") and news.attempt < retries:
+                self._submit([news.well], attempt=news.attempt + 1)
+            elif outcome.status == "crashed":
+                crashed.append(outcome)
+            else:
+                yield outcome
+
+    def _next_news(self) -> _Submission | StepEvent | None:
+        try:
+            return self._news.get(timeout=POLL_S)
+        except queue.Empty:
+            return None
+
+    def _submit(self, wells: Iterable[str], *, attempt: int) -> None:
+        wells = list(wells)
+        graph = build_graph(
+            self._plan_id, self._plan, wells, attempt=attempt, label=self._label, task=self._task
+        )
+        keys = final_keys(self._plan, wells, attempt=attempt, label=self._label)
+        futures = self._client.get(graph, list(keys.values()), sync=False)
+        for well, future in zip(keys, futures, strict=True):
+            submission = _Submission(well, attempt, future)
+            self._open[well] = submission
+            future.add_done_callback(_putter(self._news, submission))
+
+    def _outcome(self, item: _Submission) -> Outcome:
+        future, segment = item.future, self._plan.segments[-1].name
+        if item.is_timed_out:
+            return _failure(item.well, segment, "TimeoutError", "took longer than the timeout")
+        if future.status == "finished":
+            outcome: Outcome = future.result(timeout=RESULT_TIMEOUT_S)
+            if outcome.error == FencedError.__name__:
+                raise FencedError(outcome.message or "another run holds the output")
+            return outcome
+        if future.status == "error":
+            return _error_outcome(item.well, segment, future)
+        return Outcome(item.well, segment, "cancelled", message="the scheduler let go of the task")
+
+    def _restart_late(self, timeout_s: float) -> None:
+        """Restart the workers whose task has been running for too long."""
+        now = time.monotonic()
+        running = {key: worker for worker, keys in self._executing() for key in keys}
+        self._running_since = {k: self._running_since.get(k, now) for k in running}
+        late = [k for k, since in self._running_since.items() if now - since > timeout_s]
+        wells = {str(key): item for item in self._open.values() for key in self._keys_of(item)}
+        for key in late:
+            item = wells.get(key)
+            if item is None or item.is_timed_out:
+                continue
+            item.is_timed_out = True
+            self._client.cancel([item.future], force=True)
+            self._client.restart_workers([running[key]], timeout=30, raise_for_error=False)
+            self._news.put(item)
+
+    def _executing(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield each worker's address with the keys it is executing at this moment."""
+        for worker, stacks in (self._client.call_stack() or {}).items():
+            yield worker, [str(key) for key in stacks]
+
+    def _keys_of(self, item: _Submission) -> list[tuple[str | int, ...]]:
+        graph = build_graph(
+            self._plan_id,
+            self._plan,
+            [item.well],
+            attempt=item.attempt,
+            label=self._label,
+            task=self._task,
+        )
+        return list(graph)
+
+    def _cancel_open(self) -> None:
+        futures = [item.future for item in self._open.values()]
+        self._open.clear()
+        if futures:
+            with suppress(OSError, TimeoutError, RuntimeError):
+                self._client.cancel(futures, force=True)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Hear what workers tell by `hcsflow.graph.worker.emit`."""
+
+        def hear(event: tuple[float, StepEvent]) -> None:
+            self._news.put(event[1])
+
+        self._client.subscribe_topic(TOPIC, hear)
+        try:
+            yield
+        finally:
+            with suppress(OSError, ValueError, RuntimeError):
+                self._client.unsubscribe_topic(TOPIC)
+
+
+def _putter(
+    news: queue.SimpleQueue[_Submission | StepEvent], item: _Submission
+) -> Callable[[Future], None]:
+    return lambda _: news.put(item)
+
+
+def _error_outcome(well: str, segment: str, future: Future) -> Outcome:
+    """Return what is recorded of a task that raised, though tasks never do, or was killed."""
+    error = future.exception(timeout=RESULT_TIMEOUT_S)
+    if isinstance(error, KilledWorker):
+        message = f"its worker died {error.allowed_failures + 1} times while on it"
+        hint = "it may need more memory than a worker has: use fewer workers"
+        return Outcome(well, segment, "crashed", error="KilledWorker", message=message, hint=hint)
+    trace = "".join(traceback.format_exception(error)) if error else None
+    return _failure(well, segment, type(error).__name__, str(error), trace)
+
+
+def _failure(
+    well: str, segment: str, error: str, message: str, trace: str | None = None
+) -> Outcome:
+    return Outcome(well, segment, "failed", error=error, message=message, traceback=trace)

@@ -1,0 +1,82 @@
+"""What a run is asked for and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hcsflow.errors import UsageError
+from hcsflow.journal import Outcome
+
+__all__ = ["RunOptions", "RunResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a plan is run; what it computes does not depend on any of this.
+
+    Parameters
+    ----------
+    cluster : str or distributed.Client
+        ``"local"``, ``"threads"``, a scheduler's address, or a client.
+    workers : int or None
+        None is min(cores, wells, RAM ÷ projected peak).
+    wells : tuple of str or None
+        Names or patterns (``"A01"``, ``"B*"``) of the wells to process; None is all.
+    retries : int
+        How often a failed well is tried again.
+    timeout_s : float or None
+        Time for one well's segment, in seconds; its worker is restarted then.
+    fail_fast : bool
+        Stop at the first well that fails.
+    fresh : bool
+        Remove what an earlier run left, instead of resuming.
+    """
+
+    cluster: Any = "local"
+    workers: int | None = None
+    wells: tuple[str, ...] | None = None
+    retries: int = 0
+    timeout_s: float | None = None
+    fail_fast: bool = False
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"workers must be at least 1, got {self.workers}")
+        if self.retries < 0:
+            raise UsageError(f"retries must not be negative, got {self.retries}")
+        if self.timeout_s is not None and self.timeout_s <= 0:
+            raise UsageError(f"the timeout must be over 0 seconds, got {self.timeout_s}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What became of each well of a run.
+
+    Parameters
+    ----------
+    outcomes : tuple of Outcome
+        One per well asked for, in plate order: done, failed, crashed, skipped or cancelled.
+    output : Path
+        The output folder.
+    seconds : float
+        Wall time.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    output: Path
+    seconds: float
+    counts: dict[str, int] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        counts: dict[str, int] = {}
+        for outcome in self.outcomes:
+            counts[outcome.status] = counts.get(outcome.status, 0) + 1
+        object.__setattr__(self, "counts", counts)
+
+    @property
+    def failures(self) -> tuple[Outcome, ...]:
+        """Outcomes of wells that failed or crashed."""
+        return tuple(o for o in self.outcomes if o.status in ("failed", "crashed"))

@@ -1,0 +1,63 @@
+"""Process-wide settings for the time of a run: environment, and where Dask's log lines go."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from hcsflow.journal import ControlFolder, append_log
+
+__all__ = ["dask_logs_to", "environment"]
+
+LOGGERS = ("distributed", "bokeh", "tornado", "tornado.application", "asyncio")
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, for processes started inside the block, and set them back."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+class _LogFile(logging.Handler):
+    """Puts log records into the run's log."""
+
+    def __init__(self, control: ControlFolder) -> None:
+        super().__init__(logging.WARNING)
+        self._control = control
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "kind": "log",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        append_log(self._control, line)
+
+
+@contextmanager
+def dask_logs_to(control: ControlFolder) -> Iterator[None]:
+    """Send what Dask logs in this process to ``log.jsonl`` instead of the terminal."""
+    handler = _LogFile(control)
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(list(logger.handlers), logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate

@@ -1,0 +1,196 @@
+"""From masks to objects: splitting, labelling, choosing, counting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from hcsflow.arrays import numpy
+from hcsflow.contracts import contract, special_outputs
+from hcsflow.functions.components import component_areas, components, label_plane, renumbered
+from hcsflow.functions.filters import gaussian_plane
+from hcsflow.functions.planes import Plane, as_mask, check_at_least, check_integers, map_planes
+from hcsflow.materialize import Labels, Table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["count_objects", "keep_labels", "label_objects", "split_touching"]
+
+
+@contract(per_slice=True, dtype="uint32", working_planes=16.0)
+@numpy
+def split_touching(
+    stack: NDArray[Any], *, min_distance: int = 6, smooth: float = 1.0
+) -> NDArray[np.uint32]:
+    """Cut touching objects apart at their waists.
+
+    Watershed on the distance to the background (Euclidean, exact), from its peaks. Each region
+    without a peak of its own stays one object. Labels are numbered within each plane.
+
+    Parameters
+    ----------
+    stack : ndarray, (Z, Y, X)
+        A mask.
+    min_distance : int
+        Least distance of two peaks in pixels; about the radius of a small object.
+    smooth : float
+        Sigma of a Gaussian on the distances, in pixels; keeps rough outlines from being cut.
+
+    Returns
+    -------
+    ndarray, (Z, Y, X) uint32
+        Labels 1 … n of each plane; 0 is background.
+
+    Raises
+    ------
+    ValueError
+        If min_distance is less than 1 or smooth negative.
+    """
+    check_integers(stack, "split_touching")
+    check_at_least(1, min_distance=min_distance)
+    check_at_least(0, smooth=smooth)
+    return map_planes(
+        stack, lambda plane: _split(as_mask(plane), min_distance, smooth), dtype="uint32"
+    )
+
+
+def _split(mask: NDArray[np.uint8], min_distance: int, smooth: float) -> NDArray[Any]:
+    regions = components(mask)
+    distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    height = gaussian_plane(distance, smooth)
+    peaks = components(_peaks(height, mask, min_distance))
+    owners = np.zeros(int(peaks.max()) + 1, np.intp)  # region of each peak
+    where = np.flatnonzero(peaks)
+    owners[peaks.ravel()[where]] = regions.ravel()[where]
+    peaks_of = np.bincount(owners[1:], minlength=int(regions.max()) + 1)
+    # Flooding a region from a single peak fills it: only the others need the watershed.
+    several = peaks_of > 1
+    if not several.any():
+        return regions.view(np.uint32)
+    parts = _flooded(-height, peaks, several[regions])
+    offset = len(peaks_of)
+    labels = np.where(parts > 0, parts + (offset - 1), regions)
+    return renumbered(labels, component_areas(labels) > 0)[0]
+
+
+def _peaks(height: Plane, mask: NDArray[np.uint8], min_distance: int) -> NDArray[np.uint8]:
+    """Mark the highest pixels within ``min_distance``; equal ones close by become one mark."""
+    window = np.ones((2 * min_distance + 1, 2 * min_distance + 1), np.uint8)
+    marks = (height == cv2.dilate(height, window)).view(np.uint8)
+    reach = (min_distance - 1) // 2
+    grown: NDArray[np.uint8] = cv2.dilate(
+        marks & mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    )
+    return grown & mask
+
+
+def _flooded(height: Plane, marks: NDArray[np.int32], inside: NDArray[np.bool_]) -> NDArray[Any]:
+    from skimage.segmentation import watershed
+
+    rows = np.flatnonzero(inside.any(axis=1))
+    columns = np.flatnonzero(inside.any(axis=0))
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    result = np.zeros(marks.shape, np.int32)
+    result[box] = watershed(
+        height[box], np.where(inside[box], marks[box], 0), connectivity=2, mask=inside[box]
+    )
+    return result
+
+
+@special_outputs(("labels", Labels()))
+@contract(dtype="uint32", working_planes=6.0)
+@numpy
+def label_objects(
+    stack: NDArray[Any], *, min_area: int = 0, connectivity: int = 2
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Label the objects of a mask or a label image 1, 2, … .
+
+    In a label image touching regions of different value stay apart, as in
+    `skimage.measure.label`. Each plane is labelled alone; numbers run on through the stack.
+
+    Parameters
+    ----------
+    stack : ndarray, (Z, Y, X) of integers
+        A mask, or labels.
+    min_area : int
+        In pixels; smaller objects are removed.
+    connectivity : 1 or 2
+        Neighbours by side (1), or by side and corner (2).
+
+    Returns
+    -------
+    stack : ndarray, (Z, Y, X) uint32
+        Labels without gaps; 0 is background.
+    labels : ndarray, (Z, Y, X) uint32
+        The same, as special output ``labels``.
+    """
+    check_integers(stack, "label_objects")
+    result = np.empty(stack.shape, np.uint32)
+    total = 0
+    for index, plane in enumerate(stack):
+        labels = label_plane(plane, connectivity)
+        large = component_areas(labels) >= min_area
+        result[index], count = renumbered(labels, large, first=total + 1)
+        total += count
+    return result, result
+
+
+@contract(dtype="uint32", working_planes=4.0)
+@numpy
+def keep_labels(
+    stack: NDArray[Any],
+    *,
+    min_area: int = 0,
+    max_area: int | None = None,
+    exclude_border: bool = False,
+) -> NDArray[np.uint32]:
+    """Keep objects by their size and place, and number them anew in their order.
+
+    Parameters
+    ----------
+    stack : ndarray, (Z, Y, X) of integers
+        Labels; objects of one number in several planes are one.
+    min_area, max_area : int, int or None
+        In pixels, both inclusive.
+    exclude_border : bool
+        Remove objects that touch an edge of the image in y or x.
+
+    Returns
+    -------
+    ndarray, (Z, Y, X) uint32
+        Labels without gaps; 0 is background.
+    """
+    check_integers(stack, "keep_labels")
+    areas = component_areas(stack)
+    keep = (areas > 0) & (areas >= min_area)
+    if max_area is not None:
+        keep &= areas <= max_area
+    if exclude_border:
+        for edge in (stack[:, 0], stack[:, -1], stack[:, :, 0], stack[:, :, -1]):
+            keep[edge.ravel()] = False
+    return renumbered(stack, keep)[0]
+
+
+@special_outputs(("counts", Table()))
+@contract(working_planes=1.0)
+@numpy
+def count_objects(stack: NDArray[Any]) -> tuple[NDArray[Any], dict[str, int]]:
+    """Count the labels of a stack.
+
+    Parameters
+    ----------
+    stack : ndarray, (Z, Y, X) of integers
+        Labels, returned as they are.
+
+    Returns
+    -------
+    stack : ndarray
+        The input itself.
+    counts : dict
+        ``{"count": number of different labels above 0}``, as special output ``counts``.
+    """
+    check_integers(stack, "count_objects")
+    return stack, {"count": int((component_areas(stack)[1:] > 0).sum())}

@@ -1,0 +1,225 @@
+"""Bringing a finished unit from its scratch folder into the output, whole or not at all.
+
+A unit's scratch folder mirrors the output folder: what lies at ``<scratch>/images.zarr/B/03`` goes
+to ``OUT/images.zarr/B/03``, ``<scratch>/results/<name>/B03`` to ``OUT/results/<name>/B03``. Object
+paths in a journal entry are the same in both.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from hcsflow.errors import FencedError, HcsflowError
+from hcsflow.graph.plugin import Bundle
+from hcsflow.journal import ControlFolder, JournalEntry, read_epoch, write_entry
+from hcsflow.plan import Plan, WritePlan, stable_json
+from hcsflow.plate.names import parse_well
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = [
+    "check_epoch",
+    "commit_unit",
+    "commits_shut_out",
+    "open_scratch",
+    "put_in_place",
+    "recipe_of",
+    "scratch_dir",
+    "unit_scratch",
+    "well_folder",
+]
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
+
+
+def scratch_dir(bundle: Bundle, well: str, attempt: int) -> Path:
+    """Return the folder for one execution of one well's task; nothing is made.
+
+    The name holds epoch, attempt, host and process besides the well: neither an orphan of an
+    earlier run nor a second execution after a worker was thought dead writes into the same folder.
+    """
+    host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())
+    name = f"{well}.{attempt}.{bundle.epoch}-{host}-{os.getpid()}"
+    return ControlFolder(Path(bundle.output)).scratch / name
+
+
+@contextmanager
+def open_scratch(bundle: Bundle, well: str, attempt: int) -> Iterator[Path]:
+    """Make an empty scratch folder and remove it at the end, whatever happens."""
+    folder = scratch_dir(bundle, well, attempt)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def unit_scratch(scratch: Path, output: str) -> Path:
+    """Return the part of a task's scratch folder that mirrors OUT for one output."""
+    return scratch / (output or "final")
+
+
+def well_folder(plan: Plan, well: str) -> str:
+    """Return a well's place in a plate store, by the plate's own labels: ``"B/03"``."""
+    row, column = parse_well(well)
+    return f"{plan.plate.rows[row]}/{plan.plate.columns[column]}"
+
+
+def recipe_of(plan: Plan, output: str) -> str:
+    """Return a hash of how an output is made, whatever the well: steps and layout."""
+    write = _write_of(plan, output)
+    steps = [step.fingerprint for step in plan.steps[: write.step + 1]]
+    return hashlib.sha256(stable_json([steps, write]).encode()).hexdigest()
+
+
+def check_epoch(bundle: Bundle) -> None:
+    """Refuse to go on for a run that has been succeeded.
+
+    Raises
+    ------
+    FencedError
+        If a newer run holds the output, or this one has ended.
+    """
+    found = read_epoch(ControlFolder(Path(bundle.output)))
+    if found != bundle.epoch:
+        raise FencedError(
+            f"{bundle.output} belongs to run {found} now, this task is of run {bundle.epoch}: "
+            "nothing was written"
+        )
+
+
+def commit_unit(bundle: Bundle, well: str, output: str, scratch: Path, entry: JournalEntry) -> None:
+    """Make a finished unit part of the output, then record it.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The run's.
+    well, output : str
+        The unit; "" is the final output.
+    scratch : Path
+        The unit's folder (`unit_scratch`), on the same file system as the output.
+    entry : JournalEntry
+        What to record; its objects are checked for presence and size first.
+
+    Raises
+    ------
+    FencedError
+        If a newer run holds the output. Nothing has changed.
+    HcsflowError
+        If an object that the entry names is not there with that size. Nothing has changed.
+
+    Notes
+    -----
+    Idempotent: a unit committed twice ends as its later, equal version. Killed in between, the
+    folder is whole, old or new, and the journal does not know the unit, so it is made again.
+    """
+    control = ControlFolder(Path(bundle.output))
+    write = _write_of(bundle.plan, output)
+    _check_objects(scratch, entry)
+    with _gate(control, exclusive=False):
+        check_epoch(bundle)
+        control.entry(output, well).unlink(missing_ok=True)
+        for source, target in _moves(control.output, scratch, write, well, bundle.plan):
+            put_in_place(source, target)
+        write_entry(control, replace(entry, recipe=recipe_of(bundle.plan, output)))
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def commits_shut_out(control: ControlFolder) -> Iterator[None]:
+    """Hold the gate alone: no commit is under way inside the block, on this host at least."""
+    control.root.mkdir(parents=True, exist_ok=True)
+    with _gate(control, exclusive=True):
+        yield
+
+
+def put_in_place(source: Path, target: Path) -> None:
+    """Move a folder to its place; one that lies there goes to ``source`` instead.
+
+    Atomic on Linux (``renameat2``) where the file system can exchange; elsewhere the old folder is
+    moved out first, and for that moment the well is absent.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        with suppress(FileExistsError, OSError):
+            source.rename(target)
+            return
+    if _exchange(source, target):
+        return
+    aside = source.with_name(f"{source.name}.old")
+    target.rename(aside)
+    source.rename(target)
+    aside.rename(source)
+
+
+def _exchange(source: Path, target: Path) -> bool:
+    """Swap two folders atomically; False where system or file system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if _LINUX else None
+    if renameat2 is None:
+        return False
+    paths = os.fsencode(source), os.fsencode(target)
+    if renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in UNSUPPORTED:
+        return False
+    raise OSError(code, os.strerror(code), str(target))
+
+
+_LINUX = sys.platform == "linux"
+
+
+@contextmanager
+def _gate(control: ControlFolder, *, exclusive: bool) -> Iterator[None]:
+    """Hold the gate file's lock; where a file system knows none, the epoch alone guards."""
+    handle = os.open(control.gate, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if sys.platform != "win32":
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _write_of(plan: Plan, output: str) -> WritePlan:
+    return next(write for write in plan.writes if write.output == output)
+
+
+def _check_objects(scratch: Path, entry: JournalEntry) -> None:
+    for item in entry.objects:
+        path = scratch / item.path
+        found = path.stat().st_size if path.is_file() else None
+        if found != item.nbytes:
+            raise HcsflowError(
+                f"{item.path}: expected {item.nbytes} bytes before the commit, found "
+                f"{'no such file' if found is None else found}",
+                hint="is the disk full, or does something clean up .hcsflow/scratch?",
+            )
+
+
+def _moves(
+    output: Path, scratch: Path, write: WritePlan, well: str, plan: Plan
+) -> Iterator[tuple[Path, Path]]:
+    """Yield what goes where: side folders first, the well's own folder last."""
+    for side in write.sides:
+        folder = f"results/{side.name}/{well}"
+        if (scratch / folder).is_dir():
+            yield scratch / folder, output / folder
+    folder = f"{write.store}/{well_folder(plan, well)}"
+    yield scratch / folder, output / folder

@@ -1,0 +1,149 @@
+"""The plan on the workers: shipped once, found by its identifier."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+from distributed import Worker, WorkerPlugin
+
+from hcsflow.graph.families import register_families
+from hcsflow.graph.process import limit_threads, tune_allocator
+from hcsflow.graph.worker import measure_idle
+from hcsflow.plan import Plan
+from hcsflow.plate import Manifest
+
+__all__ = ["Bundle", "PlanPlugin", "bundle_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """All that a task needs besides its own name.
+
+    Parameters
+    ----------
+    plan, manifest : Plan, Manifest
+        What to do, and where the planes lie.
+    plate_root, output : str
+        Absolute folders of the plate and of the run's output.
+    epoch : int
+        Number of the run; a commit checks it.
+    memory_bytes : int
+        Memory of one worker.
+    """
+
+    plan: Plan
+    manifest: Manifest
+    plate_root: str
+    output: str
+    epoch: int
+    memory_bytes: int
+
+
+_bundles: dict[str, tuple[Bundle, int]] = {}
+_lock = Lock()
+
+
+def bundle_of(plan_id: str) -> Bundle:
+    """Return the bundle that this worker was given.
+
+    Raises
+    ------
+    LookupError
+        If no such plan has been shipped here.
+    """
+    found = _bundles.get(plan_id)
+    if found is None:
+        raise LookupError(f"plan {plan_id} has not been shipped to this worker")
+    return found[0]
+
+
+class PlanPlugin(WorkerPlugin):  # type: ignore[misc]
+    """Prepare a worker and give it the plan; late and restarted workers get it too.
+
+    Parameters
+    ----------
+    plan_id : str
+        Name of the run among those that a cluster serves.
+    bundle : Bundle
+        Pickled once, here: functions of ``__main__`` and of files that a worker cannot import
+        travel by value.
+    own_process : bool
+        Whether workers are processes of their own, whose allocator may be tuned.
+    """
+
+    def __init__(self, plan_id: str, bundle: Bundle, *, own_process: bool = True) -> None:
+        self.name = f"hcsflow-{plan_id}"
+        self.plan_id = plan_id
+        self.own_process = own_process
+        self.threads = bundle.plan.resources.threads_per_worker
+        with _by_value(_loose_modules(bundle.plan)):
+            self.payload: bytes = cloudpickle.dumps(bundle)
+
+    def setup(self, worker: Worker) -> None:  # noqa: ARG002 - Dask's signature
+        """Set allocator, threads and array families; unpack the plan; note the idle size."""
+        if self.own_process:
+            tune_allocator()
+        register_families()
+        with _lock:
+            held = _bundles.get(self.plan_id)
+            bundle = held[0] if held else cloudpickle.loads(self.payload)
+            _bundles[self.plan_id] = bundle, (held[1] if held else 0) + 1
+        limit_threads(self.threads, set_environment=self.own_process)
+        measure_idle()
+
+    def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - Dask's signature
+        """Forget the plan, once the last worker of this process has."""
+        with _lock:
+            held = _bundles.pop(self.plan_id, None)
+            if held and held[1] > 1:
+                _bundles[self.plan_id] = held[0], held[1] - 1
+
+
+def _functions(plan: Plan) -> Iterator[Any]:
+    for step in plan.steps:
+        for branch in step.branches:
+            yield from (call.func for call in branch.calls)
+        yield from (target.materializer for target in step.special_outputs)
+
+
+def _loose_modules(plan: Plan) -> list[ModuleType]:
+    """List the modules of the plan's functions that a worker could not import by name."""
+    names = {getattr(func, "__module__", None) for func in _functions(plan)}
+    names |= {type(func).__module__ for func in _functions(plan)}
+    found = (sys.modules.get(name) for name in names if name and name != "__main__")
+    return [module for module in found if module is not None and not _is_importable(module)]
+
+
+def _is_importable(module: ModuleType) -> bool:
+    """Tell whether a fresh process with the same path finds this very module by its name."""
+    origin = getattr(module, "__file__", None)
+    if origin is None:
+        return True
+    package = module.__name__.rpartition(".")[0]
+    if package and package not in sys.modules:
+        return False
+    search = sys.modules[package].__path__ if package else None
+    for finder in sys.meta_path:
+        spec = finder.find_spec(module.__name__, search)
+        if spec is not None:
+            return bool(spec.origin == origin)
+    return False
+
+
+@contextmanager
+def _by_value(modules: list[ModuleType]) -> Iterator[None]:
+    """Let cloudpickle take these modules' functions by value for the time being."""
+    known = cloudpickle.list_registry_pickle_by_value()
+    with ExitStack() as stack:
+        for module in modules:
+            if module.__name__ not in known:
+                cloudpickle.register_pickle_by_value(module)
+                stack.callback(cloudpickle.unregister_pickle_by_value, module)
+        yield

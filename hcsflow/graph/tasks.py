@@ -1,0 +1,225 @@
+"""What a worker runs: one segment of one well, from files to a committed well."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hcsflow.config import MissingPolicy
+from hcsflow.errors import FencedError, HcsflowError
+from hcsflow.graph.commit import check_epoch, commit_unit, open_scratch, unit_scratch, well_folder
+from hcsflow.graph.documents import finish_well
+from hcsflow.graph.feed import WellPlanes
+from hcsflow.graph.plugin import Bundle, bundle_of
+from hcsflow.graph.segment import SegmentRun
+from hcsflow.graph.sinks import WellSink
+from hcsflow.graph.specials import BuiltinInputs, SpecialValues
+from hcsflow.graph.worker import PeakMeter
+from hcsflow.journal import JournalEntry, ObjectRecord, Outcome
+from hcsflow.plan import Group, LocalKey, StepPlan, WritePlan
+from hcsflow.storage.memory import MemoryStorageBackend
+
+__all__ = ["run_segment"]
+
+MEMORY_SHARE = 0.6
+"""Share of a worker's memory for what flows between steps; the rest is the functions'."""
+
+
+def run_segment(plan_id: str, segment: str, well: str, attempt: int, *upstream: Outcome) -> Outcome:
+    """Process one well through one segment.
+
+    Parameters
+    ----------
+    plan_id, segment, well : str
+        Which plan (shipped by `hcsflow.graph.plugin`), segment and well.
+    attempt : int
+        Counts resubmissions.
+    *upstream : Outcome
+        Outcomes of the segments before; one that failed is passed on.
+
+    Returns
+    -------
+    Outcome
+        Also for a well that fails: this is the one place where any error becomes a record.
+    """
+    for outcome in upstream:
+        if outcome.status != "done":
+            return replace(outcome, segment=segment)
+    task = _WellTask(bundle_of(plan_id), segment, well, attempt)
+    started = time.perf_counter()
+    with PeakMeter() as meter:
+        try:
+            outcome = task.run()
+        except FencedError as error:
+            outcome = replace(task.failure(error), status="cancelled")
+        except Exception as error:  # noqa: BLE001 - the task boundary: an error becomes a record
+            outcome = task.failure(error)
+    return replace(outcome, seconds=time.perf_counter() - started, peak_bytes=meter.peak_bytes)
+
+
+@dataclass
+class _Sinks:
+    """All outputs of a task as one sink."""
+
+    sinks: list[WellSink]
+
+    def image(self, step: StepPlan, keys: Any, stack: Any) -> None:
+        for sink in self.sinks:
+            sink.image(step, keys, stack)
+
+    def special(
+        self, step: StepPlan, name: str, group: Group, keys: Sequence[LocalKey], value: Any
+    ) -> None:
+        for sink in self.sinks:
+            sink.special(step, name, group, keys, value)
+
+
+class _WellTask:
+    """One well's segment: joins planes, steps, sinks and the commit."""
+
+    def __init__(self, bundle: Bundle, segment: str, well: str, attempt: int) -> None:
+        plan = bundle.plan
+        self._bundle = bundle
+        self._segment = next(s for s in plan.segments if s.name == segment)
+        self._well = well
+        self._attempt = attempt
+        number = plan.plate.wells.index(well)
+        self._planes = WellPlanes(plan, bundle.manifest, Path(bundle.plate_root), number)
+        self._builtins = BuiltinInputs(plan, bundle.manifest, number)
+        self._run: SegmentRun | None = None
+
+    def run(self) -> Outcome:
+        """Process, write and commit; raises what goes wrong."""
+        check_epoch(self._bundle)
+        self._planes.check()
+        plan = self._bundle.plan
+        with open_scratch(self._bundle, self._well, self._attempt) as scratch:
+            roots = {write.output: unit_scratch(scratch, write.output) for write in plan.writes}
+            sinks = {w.output: self._sink(w, roots[w.output]) for w in plan.writes}
+            with _aborting(sinks.values()):
+                self._process(_Sinks(list(sinks.values())), scratch / "spill")
+                records = {w.output: self._finish(w, sinks[w.output], roots) for w in plan.writes}
+            outcome = self._outcome(records)
+            for write in plan.writes:
+                self._commit(write, roots[write.output], records[write.output], outcome)
+        return outcome
+
+    def _sink(self, write: WritePlan, root: Path) -> WellSink:
+        folder = root / write.store / well_folder(self._bundle.plan, self._well)
+        sides = root / "results"
+        return WellSink(self._bundle.plan, write, self._well, folder=folder, sides=sides)
+
+    def _process(self, sink: _Sinks, spill: Path) -> None:
+        limit = int(self._bundle.memory_bytes * MEMORY_SHARE)
+        configured = self._bundle.plan.config.vfs.memory_limit_gb
+        memory = MemoryStorageBackend(
+            limit_bytes=min(limit, int(configured * 1e9)) if configured else limit,
+            spill_dir=spill,
+        )
+        try:
+            self._run = SegmentRun(
+                self._bundle.plan,
+                self._segment,
+                planes=self._planes,
+                specials=SpecialValues(self._bundle.plan, self._builtins),
+                memory=memory,
+                sink=sink,
+            )
+            self._run.run()
+        finally:
+            memory.close()
+
+    def _finish(
+        self, write: WritePlan, sink: WellSink, roots: dict[str, Path]
+    ) -> tuple[ObjectRecord, ...]:
+        folder = write.store + "/" + well_folder(self._bundle.plan, self._well)
+        return finish_well(
+            self._bundle.plan,
+            write,
+            sink,
+            well=self._well,
+            root=roots[write.output],
+            well_path=folder,
+            stage_positions=self._builtins.stage_positions,
+        )
+
+    def _commit(
+        self, write: WritePlan, root: Path, objects: tuple[ObjectRecord, ...], outcome: Outcome
+    ) -> None:
+        entry = JournalEntry(
+            well=self._well,
+            output=write.output,
+            fingerprint=self._bundle.plan.unit_fingerprint(self._well, write.output),
+            attempt=self._attempt,
+            epoch=self._bundle.epoch,
+            objects=objects,
+            outcome=outcome,
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        commit_unit(self._bundle, self._well, write.output, root, entry)
+
+    def _outcome(self, records: dict[str, tuple[ObjectRecord, ...]]) -> Outcome:
+        seconds = self._run.seconds if self._run else {}
+        stored = [record for objects in records.values() for record in objects]
+        return Outcome(
+            well=self._well,
+            segment=self._segment.name,
+            status="done",
+            step_seconds=tuple((step, round(s, 4)) for step, s in seconds.items()),
+            bytes_read=self._planes.bytes_read,
+            bytes_written=sum(record.nbytes for record in stored),
+            outputs=tuple(records),
+            objects=sum("/c/" in record.path for record in stored),
+            notes=self._notes(),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        if not self._planes.missing:
+            return ()
+        config = self._bundle.plan.config
+        count = len(self._planes.missing)
+        if config.missing is MissingPolicy.FILL:
+            return (f"{count} missing planes filled with {config.fill_value}",)
+        skipped = self._run.skipped_groups if self._run else 0
+        return (f"{count} missing planes, {skipped} groups skipped",)
+
+    def failure(self, error: Exception) -> Outcome:
+        """Return what is recorded of an error."""
+        step = self._run.step_name if self._run else "read"
+        file = getattr(error, "file", None)
+        return Outcome(
+            well=self._well,
+            segment=self._segment.name,
+            status="failed",
+            step="read" if file else step,
+            error=type(error).__name__,
+            message=error.message if isinstance(error, HcsflowError) else str(error),
+            hint=error.hint if isinstance(error, HcsflowError) else _hint(error),
+            file=file,
+            traceback="".join(traceback.format_exception(error)),
+        )
+
+
+def _hint(error: Exception) -> str | None:
+    if isinstance(error, ValueError) and "read-only" in str(error):
+        return "a step function must not change its input; work on a copy"
+    if isinstance(error, MemoryError):
+        return "use fewer workers, or stack fewer planes at a time"
+    return None
+
+
+@contextmanager
+def _aborting(sinks: Any) -> Iterator[None]:
+    """Close the sinks' files if anything goes wrong."""
+    try:
+        yield
+    except BaseException:
+        for sink in sinks:
+            sink.abort()
+        raise

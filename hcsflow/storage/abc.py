@@ -1,0 +1,197 @@
+"""What storage can do, by type. An ability that a backend lacks is absent from its type.
+
+`DataSink` takes data; `DataSource` gives it back by name; a `StorageBackend` does both and
+manages a tree of files; a `VirtualBackend` presents planes that lie elsewhere under generated
+names; a `StreamingBackend` sends to a viewer and forgets.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hcsflow.errors import UsageError
+from hcsflow.storage.paths import StrPath, join
+
+__all__ = [
+    "DataSink",
+    "DataSource",
+    "FileStat",
+    "StorageBackend",
+    "StreamingBackend",
+    "VirtualBackend",
+]
+
+
+class FileStat(NamedTuple):
+    """What is known about a path without loading it; ``nbytes`` is 0 for a folder."""
+
+    path: str
+    is_dir: bool
+    nbytes: int
+    kind: str
+
+
+class DataSink(ABC):
+    """A destination for data."""
+
+    @abstractmethod
+    def save(self, data: Any, path: StrPath, *, overwrite: bool = False) -> None:
+        """Store ``data`` at ``path``.
+
+        Raises
+        ------
+        FileExistsError
+            If something is there and ``overwrite`` is not set; it is left as it was.
+        """
+
+    def save_batch(
+        self, data: Sequence[Any], paths: Sequence[StrPath], *, overwrite: bool = False
+    ) -> None:
+        """Store several objects, in order; after an error the earlier ones stay.
+
+        Raises
+        ------
+        UsageError
+            If there are not as many paths as objects; nothing is stored.
+        """
+        require_equal(data, paths)
+        for item, path in zip(data, paths, strict=True):
+            self.save(item, path, overwrite=overwrite)
+
+
+class DataSource(ABC):
+    """Data by name, in folders."""
+
+    @abstractmethod
+    def load(self, path: StrPath) -> Any:
+        """Return what is stored at ``path``; arrays as numpy.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is nothing.
+        """
+
+    def load_batch(self, paths: Sequence[StrPath]) -> list[Any]:
+        """Return what is stored at each path, in order."""
+        return [self.load(path) for path in paths]
+
+    @abstractmethod
+    def is_file(self, path: StrPath) -> bool:
+        """Whether ``path`` can be loaded."""
+
+    @abstractmethod
+    def is_dir(self, path: StrPath) -> bool:
+        """Whether ``path`` is a folder."""
+
+    def exists(self, path: StrPath) -> bool:
+        """Whether ``path`` is a file or folder."""
+        return self.is_file(path) or self.is_dir(path)
+
+    @abstractmethod
+    def list_files(
+        self,
+        directory: StrPath,
+        *,
+        pattern: str | None = None,
+        extensions: Iterable[str] | None = None,
+        recursive: bool = False,
+    ) -> list[str]:
+        """List files in natural order, as paths beginning with ``directory`` as given.
+
+        Parameters
+        ----------
+        directory : path
+            Where to look.
+        pattern : str, optional
+            Shell pattern for the file's name.
+        extensions : iterable of str, optional
+            Endings such as ``".tif"``, in any case.
+        recursive : bool
+            Also in folders below.
+
+        Raises
+        ------
+        FileNotFoundError, NotADirectoryError
+            If ``directory`` is no folder.
+        """
+
+    @abstractmethod
+    def list_dir(self, directory: StrPath) -> list[str]:
+        """List the names of files and folders in a folder, in natural order."""
+
+
+class StorageBackend(DataSink, DataSource):
+    """A tree of files that can be written, read and rearranged."""
+
+    @abstractmethod
+    def ensure_directory(self, directory: StrPath) -> str:
+        """Make a folder and its parents where they are not there; return its path."""
+
+    @abstractmethod
+    def delete(self, path: StrPath) -> None:
+        """Remove a file or an empty folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is nothing.
+        OSError
+            If it is a folder with something in it (`delete_all` removes those).
+        """
+
+    @abstractmethod
+    def delete_all(self, path: StrPath) -> None:
+        """Remove a file, or a folder and everything in it."""
+
+    @abstractmethod
+    def move(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
+        """Rename a file or folder."""
+
+    @abstractmethod
+    def copy(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
+        """Copy a file or folder."""
+
+    @abstractmethod
+    def stat(self, path: StrPath) -> FileStat:
+        """Return what is known about a path without loading it."""
+
+    def mirror_directory(
+        self, source: StrPath, target: StrPath, *, recursive: bool = True, overwrite: bool = False
+    ) -> int:
+        """Copy a folder's files to the same names below ``target``; return how many.
+
+        Real copies: no symlinks are made.
+        """
+        files = self.list_files(source, recursive=recursive)
+        self.ensure_directory(target)
+        for file in files:
+            copy = join(target, os.path.relpath(file, source))
+            self.ensure_directory(os.path.dirname(copy))  # noqa: PTH120 - not of this machine
+            self.copy(file, copy, overwrite=overwrite)
+        return len(files)
+
+
+class VirtualBackend(DataSource):
+    """Files that exist by name only: listed from metadata, read from where they really lie."""
+
+    @abstractmethod
+    def generate_filename(self, metadata: Mapping[str, Any]) -> str:
+        """Return the name under which a plane with this metadata is listed."""
+
+
+class StreamingBackend(DataSink):
+    """A viewer or another program that takes data and does not give it back."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the connection; further calls fail."""
+
+
+def require_equal(data: Sequence[Any], paths: Sequence[StrPath]) -> None:
+    """Refuse a batch whose objects and paths differ in number."""
+    if len(data) != len(paths):
+        raise UsageError(f"a batch of {len(data)} objects was given {len(paths)} paths")

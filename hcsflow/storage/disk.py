@@ -1,0 +1,274 @@
+"""The disk backend: files whose format their suffix tells, written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+from uuid import uuid4
+
+from hcsflow.errors import PlaneError, UsageError
+from hcsflow.storage.abc import FileStat, StorageBackend
+from hcsflow.storage.formats import Format, format_of, sniff
+from hcsflow.storage.paths import StrPath, join, located, matches, natural
+
+__all__ = ["DiskStorageBackend"]
+
+_TEMPORARY = ".hcsflow-part"
+_DAMAGE = (ValueError, RuntimeError, LookupError, TypeError, EOFError, struct.error)
+"""What decoders raise on damaged files."""
+
+
+class DiskStorageBackend(StorageBackend):
+    """Files on this machine, in formats that other programs read.
+
+    A file appears under its name only when it is complete; an interrupted write leaves the old
+    one. Arrays of any memory type are written and come back as numpy.
+
+    Parameters
+    ----------
+    base_path : path, optional
+        Root of all paths; none may lead out of it. Without it paths are the system's own.
+    create_directories : bool
+        Make the folders that a file needs.
+    file_permissions : int, optional
+        Mode of new files, such as ``0o644``; None leaves it to the umask.
+    enable_compression : bool
+        Compress TIFF (zlib), NPZ and Parquet (zstd).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> disk = DiskStorageBackend(tempfile.mkdtemp())
+    >>> disk.save({"count": 3}, "results/summary.json")
+    >>> disk.load("results/summary.json")
+    {'count': 3}
+    """
+
+    def __init__(
+        self,
+        base_path: StrPath | None = None,
+        *,
+        create_directories: bool = True,
+        file_permissions: int | None = None,
+        enable_compression: bool = False,
+    ) -> None:
+        self._base = None if base_path is None else Path(base_path)
+        self._creates = create_directories
+        self._mode = file_permissions
+        self._compress = enable_compression
+
+    def _path(self, path: StrPath) -> Path:
+        return located(self._base, path)
+
+    def save(
+        self,
+        data: Any,
+        path: StrPath,
+        *,
+        overwrite: bool = False,
+        allow_pickle: bool = False,
+    ) -> None:
+        """Write a file in the format of its suffix.
+
+        Parameters
+        ----------
+        data : object
+            What the format takes.
+        path : path
+            Without a suffix, arrays are NPY and tables Parquet.
+        overwrite : bool
+            Replace a file.
+        allow_pickle : bool
+            Needed for ``.pkl``.
+
+        Raises
+        ------
+        FileExistsError
+            If something is there and ``overwrite`` is not set; it is left as it was.
+        FileNotFoundError
+            If the folder does not exist and ``create_directories`` is off.
+        UsageError
+            If the suffix is unknown or its format does not take this type.
+        OSError
+            If the disk is full; nothing is left of the file.
+        """
+        file = self._path(path)
+        form = _allowed(format_of(file, data), file, allow_pickle=allow_pickle)
+        _refuse_existing(file, overwrite=overwrite)
+        if self._creates:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        with self._replacing(file, overwrite=overwrite) as stream:
+            form.write(stream, data, compress=self._compress)
+
+    def load(self, path: StrPath, *, allow_pickle: bool = False) -> Any:
+        """Read a file; arrays as numpy.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        UsageError
+            If its suffix is unknown, or it is a pickle and ``allow_pickle`` is not set.
+        PlaneError
+            If it is damaged or not what its suffix says.
+        """
+        file = self._path(path)
+        with file.open("rb") as stream:
+            form = sniff(stream.peek(8)[:8], file)
+            _allowed(form, file, allow_pickle=allow_pickle)
+            try:
+                return form.read(stream)
+            except _DAMAGE as error:
+                raise PlaneError(
+                    f"{file}: cannot be read as {form.name}: {error}",
+                    hint="the file is damaged, or its suffix is wrong",
+                    file=os.fspath(path),
+                ) from error
+
+    @contextmanager
+    def _replacing(self, file: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
+        """Give a temporary file in the same folder that becomes ``file`` at the end."""
+        temporary = file.parent / f".{uuid4().hex}{_TEMPORARY}"
+        try:
+            with temporary.open("xb") as stream:
+                yield stream
+            if self._mode is not None:
+                temporary.chmod(self._mode)
+            _publish(temporary, file, overwrite=overwrite)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def is_file(self, path: StrPath) -> bool:
+        """Whether there is a file."""
+        return self._path(path).is_file()
+
+    def is_dir(self, path: StrPath) -> bool:
+        """Whether there is a folder."""
+        return self._path(path).is_dir()
+
+    def list_files(
+        self,
+        directory: StrPath,
+        *,
+        pattern: str | None = None,
+        extensions: Iterable[str] | None = None,
+        recursive: bool = False,
+    ) -> list[str]:
+        """List files in natural order; see `DataSource.list_files`. Links are not followed."""
+        wanted = None if extensions is None else tuple(extensions)
+        found = _walk(self._path(directory), "", recursive=recursive)
+        chosen = (n for n in found if matches(n.rpartition("/")[2], pattern, wanted))
+        return [join(directory, name) for name in natural(chosen)]
+
+    def list_dir(self, directory: StrPath) -> list[str]:
+        """List names in a folder, in natural order."""
+        names = os.listdir(self._path(directory))  # noqa: PTH208 - names are all that is wanted
+        return natural(name for name in names if not name.endswith(_TEMPORARY))
+
+    def ensure_directory(self, directory: StrPath) -> str:
+        """Make a folder and its parents; return its path as given."""
+        self._path(directory).mkdir(parents=True, exist_ok=True)
+        return os.fspath(directory)
+
+    def delete(self, path: StrPath) -> None:
+        """Remove a file or an empty folder; see `StorageBackend.delete`."""
+        file = self._path(path)
+        if file.is_dir() and not file.is_symlink():
+            file.rmdir()
+        else:
+            file.unlink()
+
+    def delete_all(self, path: StrPath) -> None:
+        """Remove a file, or a folder and everything in it; a link, but not where it leads."""
+        file = self._path(path)
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        else:
+            file.unlink()
+
+    def move(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
+        """Rename a file or folder, across file systems too."""
+        start, end = self._pair(source, target, overwrite=overwrite)
+        if start == end:
+            return
+        if end.is_dir():
+            shutil.rmtree(end)
+        shutil.move(start, end)
+
+    def copy(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
+        """Copy a file or folder."""
+        start, end = self._pair(source, target, overwrite=overwrite)
+        if start == end:
+            raise FileExistsError(errno.EEXIST, "source and target are the same", str(end))
+        if start.is_dir():
+            if end.exists():
+                self.delete_all(target)
+            shutil.copytree(start, end)
+            return
+        with self._replacing(end, overwrite=overwrite) as stream, start.open("rb") as original:
+            shutil.copyfileobj(original, stream, 1 << 20)
+
+    def stat(self, path: StrPath) -> FileStat:
+        """Return a file's size and format."""
+        file = self._path(path)
+        status = file.stat()
+        if file.is_dir():
+            return FileStat(os.fspath(path), is_dir=True, nbytes=0, kind="folder")
+        kind = file.suffix.lower().lstrip(".")
+        return FileStat(os.fspath(path), is_dir=False, nbytes=status.st_size, kind=kind)
+
+    def _pair(self, source: StrPath, target: StrPath, *, overwrite: bool) -> tuple[Path, Path]:
+        start, end = self._path(source), self._path(target)
+        start.stat()
+        if start in end.parents or end in start.parents:
+            raise OSError(errno.EINVAL, "one folder lies within the other", str(end))
+        if start != end:
+            _refuse_existing(end, overwrite=overwrite)
+        if self._creates:
+            end.parent.mkdir(parents=True, exist_ok=True)
+        return start, end
+
+
+def _allowed(form: Format, file: Path, *, allow_pickle: bool) -> Format:
+    if form.is_pickle and not allow_pickle:
+        raise UsageError(
+            f"{file.name}: pickles are refused, since reading one runs code",
+            hint="use .npy, .npz, .json or .parquet, or say allow_pickle=True",
+        )
+    return form
+
+
+def _refuse_existing(file: Path, *, overwrite: bool) -> None:
+    if not overwrite and file.exists():
+        raise FileExistsError(errno.EEXIST, "exists (overwrite=True replaces it)", str(file))
+
+
+def _publish(temporary: Path, file: Path, *, overwrite: bool) -> None:
+    """Give a whole file its name; a link, unlike a rename, never replaces another's file."""
+    if not overwrite:
+        try:
+            file.hardlink_to(temporary)
+        except FileExistsError:
+            _refuse_existing(file, overwrite=False)
+            raise
+        except OSError:  # a file system without hard links
+            _refuse_existing(file, overwrite=False)
+        else:
+            return
+    temporary.replace(file)
+
+
+def _walk(folder: Path, below: str, *, recursive: bool) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if recursive:
+                    yield from _walk(Path(entry.path), f"{below}{entry.name}/", recursive=True)
+            elif entry.is_file() and not entry.name.endswith(_TEMPORARY):
+                yield f"{below}{entry.name}"

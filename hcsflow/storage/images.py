@@ -1,0 +1,235 @@
+"""Write a multiscale image plane by plane: downsample, encode, append, count grey values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import cv2
+import numpy as np
+
+from hcsflow.errors import ContractError
+from hcsflow.ngff.layout import ImageLayout, region_of
+from hcsflow.ngff.metadata import Window
+from hcsflow.storage.histogram import GreyHistogram
+from hcsflow.storage.shards import StoredObject, open_writer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+__all__ = ["MAX_LABEL_COLORS", "ImageRecord", "ImageWriter", "halve"]
+
+MAX_LABEL_COLORS = 10_000
+"""More label values than this are not listed with a colour each (50 bytes of JSON apiece)."""
+
+_CV2_EXACT = ("uint8", "uint16", "int16")
+"""Dtypes whose 2 × 2 mean cv2 computes in integers: (a + b + c + d + 2) >> 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """What a writer stored.
+
+    Parameters
+    ----------
+    objects : tuple of StoredObject
+        Shards and chunks, level by level; paths relative to the writer's root.
+    windows : tuple of Window
+        Display range by position along the channel axis, from the grey values of level 1 (of
+        level 0 where it is alone); empty for labels.
+    values : tuple of int or None
+        Label values that occur, sorted; None for images, or above `MAX_LABEL_COLORS`.
+    planes : int
+        Planes written.
+    """
+
+    objects: tuple[StoredObject, ...]
+    windows: tuple[Window, ...]
+    values: tuple[int, ...] | None
+    planes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Stored bytes."""
+        return sum(stored.nbytes for stored in self.objects)
+
+
+class ImageWriter:
+    """Stream a well's image (or label image) to disk; memory is that of a few planes.
+
+    A context manager: leaving it by an error aborts.
+
+    Parameters
+    ----------
+    root : Path
+        The well's folder; arrays lie below it as the layout says.
+    layout : ImageLayout
+        The image.
+
+    Raises
+    ------
+    OSError
+        If files cannot be made.
+
+    Examples
+    --------
+    >>> from hcsflow.config import ZarrConfig
+    >>> from hcsflow.ngff.layout import plan_image
+    >>> from hcsflow.plan import PlaneSet
+    >>> from hcsflow.plate import FieldGrid
+    >>> planes = PlaneSet((0, 1), (0,), (0,), ((0,),), (256, 256), "uint16")
+    >>> grid = FieldGrid(1, 2, ((0, 0), (0, 1)), "field number")
+    >>> layout = plan_image(path="0", kind="image", planes=planes, grid=grid,
+    ...                     config=ZarrConfig(), pixel_size_um=None, z_step_um=None)
+    >>> with ImageWriter(getfixture("tmp_path"), layout) as writer:
+    ...     for field in planes.fields:
+    ...         writer.write(field, 0, 0, 0, np.zeros((256, 256), "uint16"))
+    ...     record = writer.close()
+    >>> [stored.path for stored in record.objects]
+    ['0/0/c/0/0/0', '0/1/c/0/0/0', '0/2/c/0/0/0']
+    """
+
+    def __init__(self, root: Path, layout: ImageLayout) -> None:
+        self.root = Path(root)
+        self.layout = layout
+        self._writers = [open_writer(self.root / array.path, array) for array in layout.levels]
+        self._dtype = np.dtype(layout.levels[0].dtype)
+        self._histograms = (
+            [GreyHistogram(self._dtype) for _ in layout.channels] if layout.kind == "image" else []
+        )
+        self._counted = min(1, len(layout.levels) - 1)
+        self._values: set[int] | None = set() if layout.kind == "label" else None
+        self._planes = 0
+
+    def write(
+        self, field: int, timepoint: int, channel: int, z_slot: int, plane: NDArray[Any]
+    ) -> None:
+        """Store one plane at every level.
+
+        Objects hold planes in the order of these calls, so the same order gives the same bytes.
+
+        Parameters
+        ----------
+        field, timepoint, channel : int
+            Dense plate indices.
+        z_slot : int
+            Slot along z, from `hcsflow.ngff.layout.slot_of`.
+        plane : ndarray, (y, x)
+            Pixels of the field's size and the image's dtype. Neither kept nor changed.
+
+        Raises
+        ------
+        ContractError
+            If size or dtype differ, or the place is taken; abort then.
+        OSError
+            If writing fails; abort then.
+        """
+        self._check(plane)
+        index = region_of(self.layout, 0, field, timepoint, channel, z_slot).chunk
+        is_label = self.layout.kind == "label"
+        data = _padded(np.ascontiguousarray(plane), self.layout)
+        for level, writer in enumerate(self._writers):
+            if level:
+                data = halve(data, is_label=is_label)
+            writer.append(index, data)
+            if level == self._counted and self._histograms:
+                self._histograms[self.layout.channels.index(channel)].add(data)
+        if self._values is not None:
+            self._collect(plane)
+        self._planes += 1
+
+    def close(self) -> ImageRecord:
+        """Finish all objects and say what was stored.
+
+        Planes that were not written are absent and read as 0.
+        """
+        objects = [stored for writer in self._writers for stored in writer.close()]
+        return ImageRecord(
+            objects=tuple(self._relative(stored) for stored in objects),
+            windows=tuple(histogram.window() for histogram in self._histograms),
+            values=None if self._values is None else tuple(sorted(self._values)),
+            planes=self._planes,
+        )
+
+    def abort(self) -> None:
+        """Remove what was written; safe to call twice."""
+        for writer in self._writers:
+            writer.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.abort()
+
+    def _check(self, plane: NDArray[Any]) -> None:
+        if plane.shape != self.layout.field_yx or plane.dtype != self._dtype:
+            raise ContractError(
+                f"image {self.layout.path!r} takes planes of {self.layout.field_yx} "
+                f"{self._dtype}, got {plane.shape} {plane.dtype}"
+            )
+
+    def _relative(self, stored: StoredObject) -> StoredObject:
+        return stored._replace(path=Path(stored.path).relative_to(self.root).as_posix())
+
+    def _collect(self, plane: NDArray[Any]) -> None:
+        """Add a plane's label values: each begins a run somewhere, so runs are enough."""
+        if self._values is None:
+            return
+        starts = plane[:, 1:][plane[:, 1:] != plane[:, :-1]]
+        self._values.update(np.unique(plane[:, 0]).tolist(), np.unique(starts).tolist())
+        if len(self._values) > MAX_LABEL_COLORS:
+            self._values = None
+
+
+def _padded(plane: NDArray[Any], layout: ImageLayout) -> NDArray[Any]:
+    """Extend a plane to its tile: images by their edge, labels by background."""
+    if layout.field_yx == layout.pitch_yx:
+        return plane
+    extra = [(0, p - s) for p, s in zip(layout.pitch_yx, layout.field_yx, strict=True)]
+    if layout.kind == "label":
+        return np.pad(plane, extra)
+    return np.pad(plane, extra, mode="edge")
+
+
+def halve(plane: NDArray[Any], *, is_label: bool = False) -> NDArray[Any]:
+    """Downsample by 2, keeping the dtype.
+
+    Parameters
+    ----------
+    plane : ndarray, (y, x)
+        Even sides.
+    is_label : bool
+        Take every second pixel in place of the mean.
+
+    Returns
+    -------
+    ndarray, (y / 2, x / 2)
+        A new array. Integer means are exact with halves rounded up, ``(a + b + c + d + 2) >> 2``;
+        float means are ``((a + b) + (c + d)) / 4`` in the input's precision.
+
+    Examples
+    --------
+    >>> halve(np.array([[1, 2], [3, 4]], "uint16"))
+    array([[3]], dtype=uint16)
+    """
+    if is_label:
+        return np.ascontiguousarray(plane[::2, ::2])
+    if plane.dtype.name in _CV2_EXACT:
+        size = (plane.shape[1] // 2, plane.shape[0] // 2)
+        return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA))
+    if plane.dtype.kind == "f":
+        pairs = plane[:, ::2] + plane[:, 1::2]
+        return np.asarray((pairs[::2] + pairs[1::2]) * plane.dtype.type(0.25))
+    wide = plane.astype(np.int64)
+    pairs = wide[:, ::2] + wide[:, 1::2]
+    return np.asarray(((pairs[::2] + pairs[1::2] + 2) >> 2).astype(plane.dtype))

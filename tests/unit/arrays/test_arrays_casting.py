@@ -1,0 +1,142 @@
+"""Casts: saturating or refusing, half to even, and blind to the rest of the image."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hcsflow.arrays import cast, convert, is_installed, memory_type_of, to_numpy
+from hcsflow.arrays.libraries import adapter_of
+from hcsflow.errors import MemoryConversionError
+
+INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
+FLOATS = ["float16", "float32", "float64"]
+
+
+def _saturated(value, dtype):
+    """One value, by Python's unbounded integers."""
+    info = np.iinfo(dtype)
+    if isinstance(value, float):
+        if math.isnan(value):
+            return 0
+        if math.isinf(value):
+            return info.max if value > 0 else info.min
+    return min(max(round(value), info.min), info.max)  # round(): half to even
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(width=32), min_size=1, max_size=6),
+    st.sampled_from(FLOATS),
+    st.sampled_from(INTEGERS),
+)
+def test_floats_to_integers(values, source, target):
+    with np.errstate(over="ignore"):
+        array = np.array(values, np.float64).astype(source)
+    expected = [_saturated(float(value), target) for value in array]
+    assert cast(array, target).tolist() == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.sampled_from(INTEGERS), st.sampled_from(INTEGERS))
+def test_integers_to_integers(data, source, target):
+    info = np.iinfo(source)
+    values = data.draw(st.lists(st.integers(int(info.min), int(info.max)), min_size=1, max_size=6))
+    array = np.array(values, source)
+    expected = [_saturated(value, target) for value in values]
+    assert cast(array, target).tolist() == expected
+    if expected == values:
+        assert cast(array, target, mode="refuse").tolist() == values
+    elif source != target:
+        with pytest.raises(MemoryConversionError, match="do not fit"):
+            cast(array, target, mode="refuse")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=8), st.sampled_from(INTEGERS))
+def test_a_value_is_cast_the_same_whatever_lies_beside_it(values, target):
+    together = cast(np.array(values, np.float32), target)
+    alone = [cast(np.array([value], np.float32), target)[0] for value in values]
+    assert together.tolist() == alone
+
+
+def test_ties_go_to_even():
+    array = np.array([0.5, 1.5, 2.5, 3.5, -0.5, 254.5], np.float32)
+    assert cast(array, "uint8").tolist() == [0, 2, 2, 4, 0, 254]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 256.0])
+def test_refusing(value):
+    with pytest.raises(MemoryConversionError, match="cast"):
+        cast(np.array([1.0, value]), "uint8", mode="refuse")
+    assert cast(np.array([1.0, 255.0]), "uint8", mode="refuse").tolist() == [1, 255]
+
+
+def test_narrower_floats_saturate_and_keep_infinities():
+    array = np.array([1e300, -1e300, np.inf, -np.inf, np.nan, 1.5])
+    result = cast(array, "float32")
+    top = np.finfo("float32").max
+    assert result[:4].tolist() == [top, -top, np.inf, -np.inf]
+    assert np.isnan(result[4])
+    assert result[5] == 1.5
+    with pytest.raises(MemoryConversionError):
+        cast(array, "float32", mode="refuse")
+
+
+def test_bool_and_the_same_dtype():
+    assert cast(np.array([0, 3]), "bool").tolist() == [False, True]
+    assert cast(np.array([False, True]), "uint16").tolist() == [0, 1]
+    same = np.zeros(2, "uint16")
+    assert cast(same, np.uint16) is same
+
+
+@pytest.mark.parametrize("pair", [("complex64", "float32"), ("float32", "complex64"), ("U1", "u1")])
+def test_other_kinds_are_refused(pair):
+    with pytest.raises(MemoryConversionError):
+        cast(np.zeros(2, pair[0]), pair[1])
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="mode"):
+        cast(np.zeros(2), "uint8", mode="stretch")
+
+
+def test_the_input_is_not_touched():
+    array = np.array([1.5, -7.0, 1e9], np.float32)
+    array.flags.writeable = False
+    before = array.copy()
+    cast(array, "uint8")
+    np.testing.assert_array_equal(array, before)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax", "tensorflow", "pyclesperanto", "cupy"])
+def test_every_library_casts_like_numpy(library):
+    if not is_installed(library):
+        pytest.skip(f"{library} is not installed")
+    if library == "cupy" and not adapter_of("cupy").cupy.cuda.is_available():
+        pytest.skip("cupy finds no GPU")
+    done = 0
+    for source in ("bool", "uint8", "uint16", "int16", "uint32", "int32", "float32", "float64"):
+        for target in ("bool", "uint8", "int8", "uint16", "int32", "uint32", "float16", "float32"):
+            done += _casts_like_numpy(library, source, target)
+    assert done > 10
+
+
+def _casts_like_numpy(library, source, target):
+    values = np.array([0, 1, 0.5, 1.5, 2.5, -1, -0.5, 127, 255, 256, 300, 65536, 3e9, -3e9])
+    if source.startswith("float"):
+        values = np.append(values, [np.nan, np.inf, -np.inf])
+    array = cast(values, source).reshape(1, 1, -1)
+    expected = cast(array, target)
+    try:
+        result = cast(convert(array, library), target)
+    except MemoryConversionError:
+        assert library in ("pyclesperanto", "jax"), (source, target)
+        return False
+    assert memory_type_of(result) == library
+    found = to_numpy(result)
+    assert found.dtype == np.dtype(target)
+    np.testing.assert_array_equal(found, expected, err_msg=f"{source} to {target}")
+    return True

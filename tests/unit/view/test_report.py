@@ -1,0 +1,92 @@
+"""The report: one offline page that tells the truth about a run."""
+
+import json
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from hcsflow.errors import OutputError
+from hcsflow.view.record import read_record, rerun_command, write_command
+from hcsflow.view.report import render_report, write_report
+
+WRITTEN = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def test_it_shows_wells_failures_counts_and_provenance(output):
+    page = write_report(output).read_text("utf-8")
+    record = read_record(output)
+    assert [w.well for w in record.with_status("done")] == ["A01", "A02", "B01"]
+    assert 'id="failed-B02"' in page
+    assert "cut short: 120 of 524,288 bytes" in page
+    assert "copy the file again" in page
+    assert "--wells B02" in page
+    assert page.count("data:image/webp;base64,") == 3 + 3
+    assert page.count("data:image/png;base64,") == 3 + 3  # outlines
+    for text in ("Plate 7", "gaussian_filter", "sigma=2", "0.65 µm (HTD PixelSizeUM)", "numpy"):
+        assert text in page
+
+
+def test_heat_maps_hold_the_tables_numbers(output):
+    page = render_report(read_record(output), written=WRITTEN)
+    maps = json.loads(re.search(r'id="maps">(.*?)</script>', page, re.DOTALL).group(1))
+    table = read_record(output).tables["nuclei"]
+    counts = table.groupby("well").size()
+    assert {w: int(cell[1]) for w, cell in maps[0]["cells"].items()} == counts.to_dict()
+    assert "nuclei: mean area_um2" in page
+    area = table.groupby("well")["area_um2"].mean()
+    assert float(maps[1]["cells"]["A01"][1]) == pytest.approx(area["A01"], rel=0.01)
+
+
+def test_names_from_outside_cannot_run_code(output_maker, tmp_path):
+    evil = "<script>alert('x')</script>\"onload="
+    root = output_maker(tmp_path / "out", name=evil)
+    page = write_report(root).read_text("utf-8")
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(" in page
+
+
+def test_it_needs_no_network(output):
+    page = write_report(output).read_text("utf-8")
+    assert "http" not in re.sub(r'data:image/[a-z]+;base64,[^"]*', "", page).replace(
+        "http-equiv", ""
+    )
+    assert "default-src 'none'" in page
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+
+
+def test_only_the_footer_knows_the_time(output):
+    record = read_record(output)
+    first = render_report(record, written=WRITTEN)
+    second = render_report(record, written=datetime(2030, 5, 6, tzinfo=UTC))
+    assert first != second
+    assert first.partition("<footer>")[0] == second.partition("<footer>")[0]
+
+
+def test_a_384_well_plate_stays_small(output_maker, tmp_path):
+    wells = tuple(f"{r}{c:02d}" for r in "ABCDEFGHIJKLMNOP" for c in range(1, 25))
+    root = output_maker(
+        tmp_path / "out", rows="ABCDEFGHIJKLMNOP", columns=24, done=wells[:-1], failed=wells[-1:],
+        side=32,
+    )  # fmt: skip
+    assert write_report(root).stat().st_size < 5_000_000
+
+
+def test_a_run_without_a_finished_well_has_a_report(output_maker, tmp_path):
+    root = output_maker(tmp_path / "out", done=(), failed=("A01", "A02"))
+    page = write_report(root).read_text("utf-8")
+    assert 'id="failed-A02"' in page
+    assert "data:image" not in page
+
+
+def test_another_folder_is_refused(tmp_path):
+    with pytest.raises(OutputError, match="not an output folder"):
+        write_report(tmp_path)
+
+
+def test_rerun_repeats_the_command_for_the_failed_wells(output):
+    assert "hcsflow run count-nuclei PLATE -o" in rerun_command(output, ["B02"], "count-nuclei")
+    given = ["hcsflow", "run", "count-nuclei", "my plate", "-o", "out", "--wells", "B*", "--fresh"]
+    write_command(output, given)
+    found = rerun_command(output, ["B02", "C03"])
+    assert found == "hcsflow run count-nuclei 'my plate' -o out --wells B02,C03"
