@@ -56,10 +56,10 @@ def main() -> None:
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """Run one case on a single worker process."""
-    from hcsflow.testing.plates import key_coded_plate
+    from hcsflow.testing.plates import write_imagexpress_plate
 
     folder.mkdir()
-    key_coded_plate(
+    write_imagexpress_plate(
         folder / "PLATE", wells=WELLS, fields=1, channels=case.channels, z=case.z, size=case.size
     )
     steps = [hf.FunctionStep(name=f"step {n}", **step) for n, step in enumerate(case.steps)]

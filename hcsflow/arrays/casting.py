@@ -115,6 +115,9 @@ def _float_to_int(xp: Any, array: Any, target: np.dtype[Any], mode: str) -> Any:
     info = np.iinfo(target)
     wide = array if array.dtype.itemsize >= 4 else array.astype(np.float32)
     rounded = xp.rint(wide)
+    low, high = float(rounded.min(initial=0)), float(rounded.max(initial=0))
+    if low >= info.min and high < 2.0 ** _bits(info):  # the usual case; False for NaN
+        return rounded.astype(target)
     # Ends as powers of two: exact in every float, where iinfo.max itself may not be.
     above, below = rounded >= 2.0 ** _bits(info), rounded < float(info.min)
     lost = xp.isnan(rounded)

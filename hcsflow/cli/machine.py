@@ -64,7 +64,20 @@ def _described(entry: Any) -> dict[str, Any]:
         "name": entry.name,
         "summary": entry.summary,
         "variants": dict(entry.variants),
-        "parameters": [str(parameter) for parameter in entry.parameters],
+        "parameters": [_parameter(parameter) for parameter in entry.parameters],
+        "special_inputs": list(entry.special_inputs),
+        "special_outputs": list(entry.special_outputs),
+    }
+
+
+def _parameter(parameter: Any) -> dict[str, Any]:
+    default = parameter.default
+    is_plain = default is None or isinstance(default, (bool, int, float, str))
+    return {
+        "name": parameter.name,
+        "type": parameter.type,
+        "required": parameter.required,
+        "default": None if parameter.required else default if is_plain else repr(default),
     }
 
 

@@ -118,13 +118,24 @@ class ReportDocument(Part):
     report: str
 
 
+class ParameterEntry(Part):
+    """A keyword argument of a step function."""
+
+    name: str
+    type: str
+    required: bool
+    default: bool | int | float | str | None
+
+
 class FunctionEntry(Part):
     """One ready-made step function."""
 
     name: str
     summary: str
     variants: dict[str, str] = Field(description="Memory type to module:qualname.")
-    parameters: list[str]
+    parameters: list[ParameterEntry]
+    special_inputs: list[str]
+    special_outputs: list[str]
 
 
 class FunctionsDocument(Part):

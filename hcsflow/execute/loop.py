@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from distributed import Client, Future, KilledWorker
 
 from hcsflow.errors import FencedError
-from hcsflow.graph.build import Task, build_graph, final_keys
+from hcsflow.graph.build import Key, Task, build_graph, final_keys
 from hcsflow.graph.worker import TOPIC
 from hcsflow.journal import Outcome
 from hcsflow.plan import Plan
@@ -21,6 +21,7 @@ from hcsflow.plan import Plan
 __all__ = ["WellLoop"]
 
 POLL_S = 0.5
+WATCH_S = 1.0
 RESULT_TIMEOUT_S = 60.0
 
 StepEvent = dict[str, Any]
@@ -28,10 +29,11 @@ StepEvent = dict[str, Any]
 
 @dataclass(slots=True)
 class _Submission:
-    """A well on its way: which attempt, and its last segment's future."""
+    """A well on its way: which attempt, its tasks' keys, and its last segment's future."""
 
     well: str
     attempt: int
+    keys: frozenset[Key]
     future: Future
     is_timed_out: bool = False
 
@@ -69,11 +71,12 @@ class WellLoop:
         self._task = task
         self._open: dict[str, _Submission] = {}
         self._news: queue.SimpleQueue[_Submission | StepEvent] = queue.SimpleQueue()
-        self._running_since: dict[str, float] = {}
+        self._running_since: dict[Key, float] = {}
+        self._watched = 0.0
 
     def run(
         self, wells: Sequence[str], *, retries: int, timeout_s: float | None
-    ) -> Iterator[Outcome | StepEvent]:
+    ) -> Generator[Outcome | StepEvent, None, None]:
         """Process wells; yield an outcome for each, and what workers tell meanwhile.
 
         Closing the generator cancels what is still to do; functions at work are not interrupted.
@@ -118,12 +121,16 @@ class WellLoop:
                 continue
             del self._open[news.well]
             outcome = self._outcome(news)
-            if outcome.status in ("failed", "crashed") and news.attempt < retries:
+            if outcome.status in ("failed", "crashed") and news.attempt < retries and self._is_up:
                 self._submit([news.well], attempt=news.attempt + 1)
-            elif outcome.status == "crashed":
+            elif outcome.error == KilledWorker.__name__:
                 crashed.append(outcome)
             else:
                 yield outcome
+
+    @property
+    def _is_up(self) -> bool:
+        return bool(self._client.status == "running")
 
     def _next_news(self) -> _Submission | StepEvent | None:
         try:
@@ -139,7 +146,8 @@ class WellLoop:
         keys = final_keys(self._plan, wells, attempt=attempt, label=self._label)
         futures = self._client.get(graph, list(keys.values()), sync=False)
         for well, future in zip(keys, futures, strict=True):
-            submission = _Submission(well, attempt, future)
+            chain = frozenset(key for key in graph if key[2] == well)
+            submission = _Submission(well, attempt, chain, future)
             self._open[well] = submission
             future.add_done_callback(_putter(self._news, submission))
 
@@ -154,39 +162,30 @@ class WellLoop:
             return outcome
         if future.status == "error":
             return _error_outcome(item.well, segment, future)
-        return Outcome(item.well, segment, "cancelled", message="the scheduler let go of the task")
+        message = "the connection to the scheduler was lost"
+        return Outcome(item.well, segment, "crashed", error="SchedulerLost", message=message)
 
     def _restart_late(self, timeout_s: float) -> None:
         """Restart the workers whose task has been running for too long."""
         now = time.monotonic()
-        running = {key: worker for worker, keys in self._executing() for key in keys}
-        self._running_since = {k: self._running_since.get(k, now) for k in running}
-        late = [k for k, since in self._running_since.items() if now - since > timeout_s]
-        wells = {str(key): item for item in self._open.values() for key in self._keys_of(item)}
-        for key in late:
-            item = wells.get(key)
-            if item is None or item.is_timed_out:
-                continue
-            item.is_timed_out = True
-            self._client.cancel([item.future], force=True)
-            self._client.restart_workers([running[key]], timeout=30, raise_for_error=False)
-            self._news.put(item)
+        if now - self._watched < WATCH_S:
+            return
+        self._watched = now
+        running = self._executing()
+        self._running_since = {key: self._running_since.get(key, now) for key in running}
+        for item in list(self._open.values()):
+            since = [self._running_since.get(key, now) for key in item.keys]
+            if not item.is_timed_out and now - min(since) > timeout_s:
+                item.is_timed_out = True
+                workers = [running[key] for key in item.keys if key in running]
+                self._client.cancel([item.future], force=True)
+                self._client.restart_workers(workers, timeout=30, raise_for_error=False)
+                self._news.put(item)
 
-    def _executing(self) -> Iterator[tuple[str, list[str]]]:
-        """Yield each worker's address with the keys it is executing at this moment."""
-        for worker, stacks in (self._client.call_stack() or {}).items():
-            yield worker, [str(key) for key in stacks]
-
-    def _keys_of(self, item: _Submission) -> list[tuple[str | int, ...]]:
-        graph = build_graph(
-            self._plan_id,
-            self._plan,
-            [item.well],
-            attempt=item.attempt,
-            label=self._label,
-            task=self._task,
-        )
-        return list(graph)
+    def _executing(self) -> dict[Key, str]:
+        """Return which worker executes which task at this moment."""
+        stacks = self._client.call_stack() or {}
+        return {key: worker for worker, found in stacks.items() for key in found}
 
     def _cancel_open(self) -> None:
         futures = [item.future for item in self._open.values()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ class RunOptions:
         Stop at the first well that fails.
     fresh : bool
         Remove what an earlier run left, instead of resuming.
+    task : callable or None
+        Runs one segment of one well; None is `hcsflow.graph.tasks.run_segment`.
     """
 
     cluster: Any = "local"
@@ -41,6 +44,7 @@ class RunOptions:
     timeout_s: float | None = None
     fail_fast: bool = False
     fresh: bool = False
+    task: Callable[..., Outcome] | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:

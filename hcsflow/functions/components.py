@@ -56,8 +56,9 @@ def label_plane(plane: NDArray[Any], connectivity: int = 2) -> NDArray[np.int32]
 
 
 def component_areas(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Count the pixels of each label; index 0 is the background."""
-    return np.bincount(labels.ravel(), minlength=1)
+    """Count the pixels of each label; index 0, the background, counts as 0."""
+    foreground = np.flatnonzero(labels != 0)
+    return np.bincount(labels.ravel()[foreground], minlength=1)
 
 
 def renumbered(
@@ -67,7 +68,7 @@ def renumbered(
 
     Parameters
     ----------
-    labels : ndarray, (Y, X) of integers
+    labels : ndarray of integers
         Labels.
     keep : ndarray of bool
         By label; index 0 is ignored.
@@ -79,9 +80,9 @@ def renumbered(
     tuple of (ndarray uint32, int)
         The labels, and how many were kept.
     """
-    table = np.zeros(len(keep), np.uint32)
     chosen = keep.copy()
     chosen[0] = False
     count = int(chosen.sum())
+    table = np.zeros(len(keep), np.uint32)
     table[chosen] = np.arange(first, first + count, dtype=np.uint32)
-    return table[labels], count
+    return np.take(table, labels), count

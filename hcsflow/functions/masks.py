@@ -150,6 +150,6 @@ def remove_small_objects(
         regions = components(as_mask(plane), connectivity)
         large = component_areas(regions) >= min_area
         large[0] = False
-        return large[regions].view(np.uint8)
+        return np.take(large, regions).view(np.uint8)
 
     return map_planes(stack, kept, dtype="uint8")

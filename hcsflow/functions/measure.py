@@ -82,7 +82,7 @@ def measure_objects(
         raise ValueError(f"z_reduction must be one of {REDUCTIONS}, got {z_reduction!r}")
     plane = _label_plane(labels, stack.shape[1:])
     members = _channel_members(len(stack), plane_keys)
-    where = np.flatnonzero(plane)
+    where = np.flatnonzero(plane != 0)
     ids = plane.ravel()[where].astype(np.intp)
     areas = np.bincount(ids)
     present = np.flatnonzero(areas)
@@ -144,4 +144,4 @@ def _reduced(stack: NDArray[Any], planes: list[int], where: Column, reduction: s
     combine = np.maximum if reduction == "max" else np.add
     for index in planes[1:]:
         combine(result, stack[index].ravel()[where], out=result)
-    return result if reduction == "max" else np.divide(result, len(planes))
+    return np.asarray(result if reduction == "max" else result / len(planes))

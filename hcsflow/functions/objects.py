@@ -23,7 +23,7 @@ __all__ = ["count_objects", "keep_labels", "label_objects", "split_touching"]
 @contract(per_slice=True, dtype="uint32", working_planes=16.0)
 @numpy
 def split_touching(
-    stack: NDArray[Any], *, min_distance: int = 6, smooth: float = 1.0
+    stack: NDArray[Any], *, min_distance: int = 5, smooth: float = 1.0
 ) -> NDArray[np.uint32]:
     """Cut touching objects apart at their waists.
 
@@ -63,17 +63,17 @@ def _split(mask: NDArray[np.uint8], min_distance: int, smooth: float) -> NDArray
     height = gaussian_plane(distance, smooth)
     peaks = components(_peaks(height, mask, min_distance))
     owners = np.zeros(int(peaks.max()) + 1, np.intp)  # region of each peak
-    where = np.flatnonzero(peaks)
+    where = np.flatnonzero(peaks != 0)
     owners[peaks.ravel()[where]] = regions.ravel()[where]
     peaks_of = np.bincount(owners[1:], minlength=int(regions.max()) + 1)
     # Flooding a region from a single peak fills it: only the others need the watershed.
     several = peaks_of > 1
     if not several.any():
         return regions.view(np.uint32)
-    parts = _flooded(-height, peaks, several[regions])
-    offset = len(peaks_of)
-    labels = np.where(parts > 0, parts + (offset - 1), regions)
-    return renumbered(labels, component_areas(labels) > 0)[0]
+    parts = _flooded(-height, peaks, np.take(several, regions))
+    split = np.flatnonzero(parts != 0)
+    regions.ravel()[split] = parts.ravel()[split] + (len(peaks_of) - 1)
+    return renumbered(regions, component_areas(regions) > 0)[0]
 
 
 def _peaks(height: Plane, mask: NDArray[np.uint8], min_distance: int) -> NDArray[np.uint8]:

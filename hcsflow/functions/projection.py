@@ -138,6 +138,6 @@ def best_focus(stack: NDArray[Any]) -> NDArray[Any]:
 
 
 def _laplacian_variance(plane: NDArray[Any]) -> float:
-    edges = cv2.Laplacian(plane, cv2.CV_64F, borderType=cv2.BORDER_REFLECT)
+    edges = cv2.Laplacian(plane, -1, borderType=cv2.BORDER_REFLECT)
     _, deviation = cv2.meanStdDev(edges)
     return float(deviation[0, 0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from hcsflow.errors import PlanRefusedError
 from hcsflow.ngff.model import ImageLayout
 
@@ -29,9 +31,13 @@ def prove_regions(layout: ImageLayout) -> None:
     if not all(0 <= row < rows and 0 <= column < columns for row, column in layout.cells):
         raise PlanRefusedError(f"image {layout.path!r}: a field lies outside its mosaic")
     sizes = {"t": len(layout.timepoints), "c": len(layout.channels), "z": layout.z}
+    if layout.kind == "label":
+        del sizes["c"]
     for level, array in enumerate(layout.levels):
         tile = (layout.pitch_yx[0] >> level, layout.pitch_yx[1] >> level)
-        lead = tuple(sizes[axis] for axis in array.axes[:-2])
+        lead = tuple(sizes.get(axis, 0) for axis in array.axes[:-2])
+        if prod(lead) != prod(sizes.values()):
+            raise PlanRefusedError(f"array {array.path!r}: axes {array.axes} lack planes {sizes}")
         found = (array.chunks, array.shape)
         expected = (
             (*(1 for _ in lead), *tile),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import fmean, median
 
 from hcsflow.plate.model import FieldGrid
@@ -39,7 +40,7 @@ def cluster_axis(values: Sequence[float], tolerance: float) -> list[int]:
     order = sorted(range(len(values)), key=values.__getitem__)
     ranks = [0] * len(values)
     rank = 0
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         rank += values[after] - values[before] > tolerance
         ranks[after] = rank
     return ranks
@@ -81,7 +82,7 @@ def grid_from_positions(
 
 def _widest_gap(values: Sequence[float]) -> float:
     ordered = sorted(values)
-    return max((b - a for a, b in zip(ordered, ordered[1:], strict=False)), default=0.0)
+    return max((b - a for a, b in pairwise(ordered)), default=0.0)
 
 
 def overlap_px(
@@ -101,10 +102,7 @@ def overlap_px(
         for cell, position in zip(grid.cells, positions_um, strict=True):
             at.setdefault(cell[axis], []).append(position[axis])
         centres = [(rank, fmean(values)) for rank, values in sorted(at.items())]
-        pitches = [
-            (after - before) / (b - a)
-            for (a, before), (b, after) in zip(centres, centres[1:], strict=False)
-        ]
+        pitches = [(after - before) / (b - a) for (a, before), (b, after) in pairwise(centres)]
         if pitches:
             overlaps.append(size - median(pitches) / pixel_size_um)
     if not overlaps:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["COMPONENTS", "Channel", "FieldGrid", "Measured", "PlaneKey", "Plate", "StoredProjection"]
+__all__ = [
+    "COMPONENTS",
+    "Channel",
+    "FieldGrid",
+    "Measured",
+    "PlaneKey",
+    "Plate",
+    "StoredProjection",
+]
 
 COMPONENTS = ("field", "timepoint", "channel", "z")
 """The components of a plane's key within a well, outermost first."""

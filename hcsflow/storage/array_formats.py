@@ -12,6 +12,7 @@ import numpy as np
 import tifffile
 
 from hcsflow.arrays import to_numpy
+from hcsflow.storage.incoming import as_numbers
 from hcsflow.storage.lazy import load_object
 
 if TYPE_CHECKING:
@@ -31,16 +32,9 @@ __all__ = [
 ]
 
 
-def _numbers(data: Any) -> NDArray[Any]:
-    array = np.asarray(data) if isinstance(data, (list, tuple, int, float)) else to_numpy(data)
-    if array.dtype.hasobject:
-        raise TypeError(f"an array of {array.dtype} is not one of numbers")
-    return np.asarray(array)
-
-
 def write_tiff(stream: BinaryIO, data: Any, compress: bool) -> None:
     """Write an array as TIFF, one page per plane; its exact shape is kept in the description."""
-    array = _numbers(data)
+    array = as_numbers(data)
     if array.ndim < 2 or not array.size or array.dtype.kind not in "uifb":
         raise TypeError(f"an image has two axes or more, got {array.shape} {array.dtype}")
     codec = "zlib" if compress else None
@@ -57,7 +51,7 @@ def read_tiff(stream: BinaryIO) -> NDArray[Any]:
 
 def write_png(stream: BinaryIO, data: Any, compress: bool) -> None:  # noqa: ARG001
     """Write (y, x) or (y, x, 3 or 4) of uint8 or uint16 as PNG."""
-    array = _numbers(data)
+    array = as_numbers(data)
     if array.dtype.name not in ("uint8", "uint16"):
         raise TypeError(f"pixels are {array.dtype}")
     stream.write(imagecodecs.png_encode(np.ascontiguousarray(array)))
@@ -70,7 +64,7 @@ def read_png(stream: BinaryIO) -> NDArray[Any]:
 
 def write_npy(stream: BinaryIO, data: Any, compress: bool) -> None:  # noqa: ARG001
     """Write an array as NPY."""
-    np.lib.format.write_array(stream, _numbers(data), allow_pickle=False)
+    np.lib.format.write_array(stream, as_numbers(data), allow_pickle=False)
 
 
 def read_npy(stream: BinaryIO) -> NDArray[Any]:
@@ -82,7 +76,7 @@ def write_npz(stream: BinaryIO, data: Any, compress: bool) -> None:
     """Write a mapping of names to arrays as NPZ."""
     if not isinstance(data, Mapping):
         raise TypeError("no names")
-    arrays = {str(name): _numbers(value) for name, value in data.items()}
+    arrays = {str(name): as_numbers(value) for name, value in data.items()}
     (np.savez_compressed if compress else np.savez)(stream, allow_pickle=False, **arrays)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Planes", "StoredPlane", "find_plane", "iter_planes", "plane_set", "write_well"]
 
 _NAMESPACE = "hcsflow"
-_DEPTH = 2  # <store>/<row>/<column>
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +154,20 @@ def find_plane(store: Path, name: str) -> StoredPlane | None:
     return next((p[name] for p in map(_planes_of, batches) if name in p), None)
 
 
-def iter_planes(store: Path, depth: int = _DEPTH) -> Iterator[str]:
-    """Yield the names of all planes of the batches below ``store``."""
+def iter_planes(store: Path) -> Iterator[str]:
+    """Yield the names of all planes of the batches of a store."""
     for entry in store.iterdir():
         if entry.is_dir() and not entry.name.startswith("."):
             yield from _planes_of(entry)
-            if depth > 1:
-                yield from iter_planes(entry, depth - 1)
+            wells = (well for well in entry.iterdir() if _is_well(entry.name, well))
+            yield from chain.from_iterable(_planes_of(well) for well in wells)
+
+
+def _is_well(row: str, folder: Path) -> bool:
+    try:
+        return well_folder(row + folder.name) == f"{row}/{folder.name}"
+    except PlateError:
+        return False
 
 
 def _planes_of(group: Path) -> dict[str, StoredPlane]:

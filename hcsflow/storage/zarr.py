@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import numcodecs.blosc
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, GzipCodec
 
-from hcsflow.arrays import to_numpy
-from hcsflow.config import ZarrChunkStrategy, ZarrCompressor, ZarrConfig
-from hcsflow.errors import PlanRefusedError, UsageError
+from hcsflow.config import ZarrConfig
+from hcsflow.errors import UsageError
 from hcsflow.storage.abc import FileStat, StorageBackend, require_equal
+from hcsflow.storage.incoming import as_numbers
 from hcsflow.storage.paths import StrPath, join, located, matches, natural
 from hcsflow.storage.well_batches import (
     describe,
@@ -34,6 +32,7 @@ from hcsflow.storage.well_batches import (
     well_folder,
     write_well,
 )
+from hcsflow.storage.zarr_arrays import create_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,7 +105,7 @@ class ZarrStorageBackend(StorageBackend):
         """
         array = _numbers(data, path)
         with self._replacing(self._path(path), overwrite=overwrite) as folder:
-            _create(folder, array, zarr_config or self._config, dict(attributes or {}))
+            create_array(folder, array, zarr_config or self._config, dict(attributes or {}))
 
     def save_batch(
         self,
@@ -160,7 +159,7 @@ class ZarrStorageBackend(StorageBackend):
             else:
                 chunks = {name: (index, 0, 0) for index, name in enumerate(names)}
                 shape_yx = (stack.shape[1], stack.shape[2])
-                _create(folder, stack, config, describe("", chunks, shape_yx))
+                create_array(folder, stack, config, describe("", chunks, shape_yx))
 
     def load(self, path: StrPath) -> NDArray[Any]:
         """Return an array, or a plane of a batch by its name.
@@ -289,7 +288,7 @@ class ZarrStorageBackend(StorageBackend):
         try:
             yield folder
             _clear(target, overwrite=overwrite)
-            folder.rename(target)
+            _rename(folder, target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -350,16 +349,23 @@ def _clear(target: Path, *, overwrite: bool) -> None:
     shutil.rmtree(old)
 
 
+def _rename(folder: Path, target: Path) -> None:
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise FileExistsError(errno.EEXIST, "written by another meanwhile", str(target)) from error
+
+
 def _numbers(data: Any, path: StrPath) -> NDArray[Any]:
-    if not hasattr(data, "shape") or hasattr(data, "columns"):
+    try:
+        return as_numbers(data)
+    except TypeError as error:
         raise UsageError(
-            f"{os.fspath(path)}: zarr stores arrays, got {type(data).__name__}",
+            f"{os.fspath(path)}: zarr stores arrays of numbers: {error}",
             hint="use the disk backend for tables and text",
-        )
-    array = np.asarray(to_numpy(data))
-    if array.dtype.kind not in "buifc":
-        raise UsageError(f"{os.fspath(path)}: zarr stores numbers, got {array.dtype}")
-    return array
+        ) from error
 
 
 def _store_and_names(paths: Sequence[StrPath]) -> tuple[str, list[str]]:
@@ -370,39 +376,3 @@ def _store_and_names(paths: Sequence[StrPath]) -> tuple[str, list[str]]:
     if len(set(names)) != len(names):
         raise UsageError("a batch names each plane once")
     return folders.pop(), names
-
-
-def _create(
-    folder: Path, array: NDArray[Any], config: ZarrConfig, attributes: dict[str, Any]
-) -> None:
-    """Write one array: a plane a chunk; under WELL all of them in one shard."""
-    if config.ngff_version != "0.5" or config.chunk_strategy is ZarrChunkStrategy.ADAPTIVE:
-        raise PlanRefusedError(
-            "the zarr backend writes NGFF 0.5 with chunks by well or file",
-            hint="set ngff_version to 0.5 and chunk_strategy to well or file",
-        )
-    numcodecs.blosc.use_threads = False  # threads make its bytes differ from run to run
-    plane = tuple(max(size, 1) for size in array.shape[-2:])
-    chunks = (1,) * (array.ndim - len(plane)) + plane
-    is_file = config.chunk_strategy is ZarrChunkStrategy.FILE
-    shards = None if is_file or not array.size else array.shape
-    zarr.create_array(
-        folder,
-        data=array,
-        chunks=chunks,
-        shards=shards,
-        compressors=_compressors(config),
-        attributes=attributes,
-        zarr_format=3,
-    )
-
-
-def _compressors(config: ZarrConfig) -> tuple[Any, ...]:
-    level = config.compression_level
-    if config.compressor is ZarrCompressor.NONE:
-        return ()
-    if config.compressor in (ZarrCompressor.ZLIB, ZarrCompressor.GZIP):
-        return (GzipCodec(level=level),)
-    cname = "lz4" if config.compressor is ZarrCompressor.LZ4 else "zstd"
-    shuffle = "shuffle" if config.shuffle else "noshuffle"
-    return (BloscCodec(cname=cname, clevel=level, shuffle=shuffle),)

@@ -120,9 +120,7 @@ def _uuid(at: Address, *, thumb: bool) -> str:
     return str(UUID(bytes=np.random.default_rng(numbers).bytes(16), version=4)).upper()
 
 
-def htd_text(
-    stage: Stage, wells: tuple[str, ...], *, pixel_size: bool = False
-) -> bytes:
+def htd_text(stage: Stage, wells: tuple[str, ...], *, pixel_size: bool = False) -> bytes:
     """Return an HTD file: latin-1, CRLF, with a description that is no valid UTF-8."""
     rows, columns = plate_labels(wells)
     lines = [
@@ -144,7 +142,8 @@ def htd_text(
     lines += [f'"XSites", {stage.columns}', f'"YSites", {stage.rows}']
     for row in range(stage.rows if stage.fields > 1 else 0):
         cells = range(row * stage.columns, (row + 1) * stage.columns)
-        lines.append(f'"SiteSelection{row + 1}", {", ".join(_flag(n < stage.fields) for n in cells)}')
+        flags = ", ".join(_flag(n < stage.fields) for n in cells)
+        lines.append(f'"SiteSelection{row + 1}", {flags}')
     lines += [f'"Waves", {_flag(stage.channels > 1)}', f'"NWavelengths", {stage.channels}']
     lines += [f'"WaveName{n}", "{_channel_name(n)}"' for n in range(1, stage.channels + 1)]
     lines += [f'"WaveCollect{n}", 1' for n in range(1, stage.channels + 1)]
@@ -153,7 +152,7 @@ def htd_text(
     return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
 
 
-def _flag(value: bool) -> str:  # noqa: FBT001 - a text form of the value itself
+def _flag(value: bool) -> str:
     return "TRUE" if value else "FALSE"
 
 

@@ -11,7 +11,7 @@ from hcsflow.testing.truth import Nucleus, window_of
 
 __all__ = ["expose", "illumination", "place_nuclei", "render"]
 
-BACKGROUND = 150.0
+BACKGROUND = 400.0
 CAMERA_OFFSET = 100.0
 READ_NOISE = 3.0
 
@@ -79,7 +79,7 @@ def illumination(size: int) -> Image:
     """Return the gain of uneven illumination: 1 left of the centre, down to 0.65 in a corner."""
     y, x = np.ogrid[-1 : 1 : size * 1j, -0.8 : 1.2 : size * 1j]
     gain = 1.0 - 0.35 * (y**2 + x**2) / (1 + 1.2**2)
-    return gain.astype(np.float32)
+    return np.asarray(gain, np.float32)
 
 
 def render(
@@ -123,4 +123,5 @@ def expose(signal: Image, gain: Image, rng: np.random.Generator) -> NDArray[np.u
     noise *= np.sqrt(electrons + np.float32(READ_NOISE**2))
     electrons += noise
     electrons += np.float32(CAMERA_OFFSET + 0.5)
-    return np.clip(electrons, 0, 65535).astype(np.uint16)
+    counts: NDArray[np.uint16] = np.clip(electrons, 0, 65535).astype(np.uint16)
+    return counts

@@ -118,7 +118,9 @@ class PlateSpec:
         )
 
 
-def write_imagexpress_plate(root: str | Path, spec: PlateSpec | None = None, **changes: Any) -> Truth:
+def write_imagexpress_plate(
+    root: str | Path, spec: PlateSpec | None = None, **changes: Any
+) -> Truth:
     """Write a plate of nuclei of known number and place.
 
     The first channel shows nuclei, the others the cells around them. Nuclei blur and dim out of
@@ -224,7 +226,8 @@ def _checked(spec: PlateSpec) -> PlateSpec:
     spec = replace(spec, wells=tuple(map(canonical_well, spec.wells)))
     unknown = sorted(set(spec.faults.values()) - set(FAULTS))
     if unknown:
-        raise UsageError(f"there is no fault {unknown[0]!r}", hint=f"there are: {', '.join(FAULTS)}")
+        hint = f"there are: {', '.join(FAULTS)}"
+        raise UsageError(f"there is no fault {unknown[0]!r}", hint=hint)
     strangers = sorted(set(spec.faults) - set(spec.wells))
     if strangers:
         raise UsageError(f"no well {strangers[0]} to plant a fault in")
@@ -248,7 +251,7 @@ def _photograph(
 ) -> Plane:
     key = [spec.seed, spec.wells.index(at.well), at.field]
     light = np.random.default_rng([*key, at.channel])
-    brightness = light.uniform(2200, 3600, len(nuclei))
+    brightness = light.uniform(1100, 2200, len(nuclei))
     if at.channel:
         brightness *= light.uniform(0.15, 0.6, len(nuclei))
     planes = spec.planes[at.channel]
@@ -271,7 +274,8 @@ def _write(root: Path, spec: PlateSpec, paint: Painter) -> list[PlantedFault]:
         for at in _addresses(spec, well):
             _write_plane(root, spec, stage, at, paint(at))
     return [
-        PlantedFault(well, kind, _plant(root, spec, stage, well)) for well, kind in spec.faults.items()
+        PlantedFault(well, kind, _plant(root, spec, stage, well))
+        for well, kind in spec.faults.items()
     ]
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Match", "Nucleus", "PlantedFault", "Truth", "match_labels"]
 
@@ -151,9 +153,7 @@ class Match(NamedTuple):
         return 2 * self.true_positives / (2 * self.true_positives + errors) if sum(self) else 1.0
 
 
-def match_labels(
-    true: NDArray[Any], found: NDArray[Any], *, iou: float = 0.5
-) -> Match:
+def match_labels(true: NDArray[Any], found: NDArray[Any], *, iou: float = 0.5) -> Match:
     """Match objects of two label images by intersection over union.
 
     Parameters

@@ -185,7 +185,7 @@ def _closer(
             roots[well], side=CLOSER_SIDE, labels=_label_name(record), crop=crop
         )
         caption = f"{word}: {ranked.cells.get(well, ('', '–'))[1]} ({ranked.name})"
-        picture = paint(scene, windows, max_bytes=90_000)
+        picture = paint(scene, windows, max_bytes=90_000, has_bold_outlines=True)
         shown.setdefault(well, Shown(well, caption, picture))
     return list(shown.values())
 
@@ -204,8 +204,10 @@ def _first_field(image: Mapping[str, Any]) -> Crop:
 
 
 def _timings(record: RunRecord) -> list[dict[str, str | float]]:
-    """Wall time by step over all wells, in the order in which steps first appear."""
-    spent: dict[str, list[float]] = {}
+    """Wall time over all wells: reading, the steps in order, writing."""
+    spent: dict[str, list[float]] = {"read": []}
+    spent |= {str(step["name"]): [] for step in record.plan.get("steps", [])}
+    spent["write"] = []
     for well in record.with_status("done"):
         for step, seconds in well.steps.items():
             spent.setdefault(step, []).append(seconds)
@@ -213,12 +215,13 @@ def _timings(record: RunRecord) -> list[dict[str, str | float]]:
     return [
         {
             "step": step,
-            "total": format_duration(sum(values)),
+            "total": format_duration(sum(values)) if sum(values) >= 10 else f"{sum(values):.2f} s",
             "median": f"{statistics.median(values):.2f} s",
             "longest": f"{max(values):.2f} s",
             "percent": round(100 * sum(values) / total, 1),
         }
         for step, values in spent.items()
+        if values
     ]
 
 

@@ -113,10 +113,13 @@ def render_functions(document: Document) -> RenderableType:
 
 
 def _function(each: Document) -> RenderableType:
-    rows: list[tuple[str, RenderableType]] = [
-        ("parameter", str(parameter)) for parameter in each["parameters"]
-    ]
-    rows += [(kind, target) for kind, target in sorted(each["variants"].items())]
+    rows: list[tuple[str, RenderableType]] = []
+    for parameter in each["parameters"]:
+        given = "required" if parameter["required"] else f"default {parameter['default']}"
+        rows.append((parameter["name"], f"{parameter['type']}, {given}"))
+    rows += [("needs", some(each["special_inputs"]))] if each["special_inputs"] else []
+    rows += [("also gives", some(each["special_outputs"]))] if each["special_outputs"] else []
+    rows += [(f"on {kind}", target) for kind, target in each["variants"].items()]
     return Group(Text(each["name"], style="bold"), Text(each["summary"]), _facts(rows))
 
 

@@ -23,7 +23,7 @@ __all__ = ["Crop", "Picture", "Scene", "paint", "read_scene", "windows_of"]
 
 PALETTE = ("00ffff", "ff00ff", "ffff00", "00ff00", "ff8000", "4080ff")
 """Channel colours (RGB) where the plate gives none."""
-OUTLINE_BGRA = (0, 176, 255, 255)
+OUTLINE_BGRA = (255, 255, 255, 255)
 QUALITIES = (86, 70, 50, 30)
 
 
@@ -147,7 +147,13 @@ def windows_of(scenes: Iterable[Scene]) -> list[tuple[float, float]]:
     return windows
 
 
-def paint(scene: Scene, windows: Sequence[tuple[float, float]], *, max_bytes: int) -> Picture:
+def paint(
+    scene: Scene,
+    windows: Sequence[tuple[float, float]],
+    *,
+    max_bytes: int,
+    has_bold_outlines: bool = False,
+) -> Picture:
     """Render a scene: channels added in their colours (one channel: grey), outlines apart.
 
     Parameters
@@ -158,6 +164,8 @@ def paint(scene: Scene, windows: Sequence[tuple[float, float]], *, max_bytes: in
         Intensities shown as black and as full colour, by channel.
     max_bytes : int
         Quality is lowered until the encoded image fits, or no lower quality is left.
+    has_bold_outlines : bool
+        Outlines of two pixels, on both sides of an object's border; else of one, inside.
     """
     height, width = scene.pixels.shape[1:]
     canvas = np.zeros((height, width, 3), np.float32)
@@ -165,7 +173,7 @@ def paint(scene: Scene, windows: Sequence[tuple[float, float]], *, max_bytes: in
         share = np.clip((plane - low) / (high - low), 0, 1)
         canvas += share[..., None] * _bgr("ffffff" if len(scene.pixels) == 1 else colour)
     shown = np.clip(canvas * 255, 0, 255).astype(np.uint8)
-    return Picture(width, height, _webp(shown, max_bytes), _outlines(scene.labels))
+    return Picture(width, height, _webp(shown, max_bytes), _outlines(scene.labels, is_bold=has_bold_outlines))
 
 
 def _bgr(colour: str) -> NDArray[np.float32]:
@@ -183,8 +191,8 @@ def _webp(image: NDArray[np.uint8], max_bytes: int) -> str:
     return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 
-def _outlines(labels: NDArray[np.uint32] | None) -> str | None:
-    """Draw the inner border of every object on a transparent PNG."""
+def _outlines(labels: NDArray[np.uint32] | None, *, is_bold: bool) -> str | None:
+    """Draw the border of every object on a transparent PNG."""
     if labels is None or not labels.any():
         return None
     edge = np.zeros(labels.shape, bool)
@@ -193,6 +201,6 @@ def _outlines(labels: NDArray[np.uint32] | None) -> str | None:
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     drawn = np.zeros((*labels.shape, 4), np.uint8)
-    drawn[edge & (labels > 0)] = OUTLINE_BGRA
+    drawn[edge if is_bold else edge & (labels > 0)] = OUTLINE_BGRA
     encoded = cv2.imencode(".png", drawn, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
     return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode()

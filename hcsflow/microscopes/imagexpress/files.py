@@ -13,14 +13,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hcsflow.errors import PlateError
 from hcsflow.microscopes.walk import Entry, Folder, iter_folders
 from hcsflow.plate.names import parse_well
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "IMAGE",
@@ -168,14 +170,16 @@ class Acquisition:
             ignored["file that cannot be read"] += 1
             return
         step = ZSTEP_0 if place.z == 0 else NO_Z if place.z is None else place.z
-        self.numbers.extend((
-            code,
-            int(site or 1),
-            int(wave or 1),
-            int(timepoint or place.timepoint or 1),
-            step if z is None else int(z),
-            folder,
-        ))
+        self.numbers.extend(
+            (
+                code,
+                int(site or 1),
+                int(wave or 1),
+                int(timepoint or place.timepoint or 1),
+                step if z is None else int(z),
+                folder,
+            )
+        )
         self.stats.extend((stat.st_size, stat.st_mtime_ns))
         self.names.append(entry.name)
         self.plate_name = self.plate_name or plate
@@ -194,9 +198,20 @@ class Acquisition:
         """Return the files as columns."""
         numbers = np.array(self.numbers, np.int32).reshape(-1, 6)
         stats = np.array(self.stats, np.int64).reshape(-1, 2)
-        columns = [np.ascontiguousarray(column) for column in (*numbers.T,)]
-        nbytes, mtime_ns = (np.ascontiguousarray(column) for column in stats.T)
-        return Images(*columns, nbytes, mtime_ns, self.names, self.folders)
+        well, site, wave, timepoint, z, folder = np.ascontiguousarray(numbers.T)
+        nbytes, mtime_ns = np.ascontiguousarray(stats.T)
+        return Images(
+            well=well,
+            site=site,
+            wave=wave,
+            timepoint=timepoint,
+            z=z,
+            folder=folder,
+            nbytes=nbytes,
+            mtime_ns=mtime_ns,
+            names=self.names,
+            folders=self.folders,
+        )
 
 
 def _why_no_image(name: str) -> Iterable[str]:

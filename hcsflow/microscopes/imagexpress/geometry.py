@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import median
 
 from hcsflow.microscopes.imagexpress.htd import Htd
@@ -25,9 +26,7 @@ __all__ = [
 UNKNOWN = Measured(None, "unknown")
 
 
-def find_pixel_size(
-    samples: Sequence[Sample], htd: Htd | None, given_um: float | None
-) -> Measured:
+def find_pixel_size(samples: Sequence[Sample], htd: Htd | None, given_um: float | None) -> Measured:
     """Return the pixel size: given ▸ MetaSeries ▸ HTD ▸ TIFF resolution."""
     if given_um is not None:
         return Measured(given_um, "given by the user")
@@ -63,10 +62,7 @@ def z_step_from_stack(stack: Sequence[tuple[int, Sample]]) -> Measured:
         Ascending.
     """
     known = [(z, s.info.z_um, s.file) for z, s in stack if s.info.z_um is not None]
-    spacings = [
-        abs(after - before) / (j - i)
-        for (i, before, _), (j, after, _) in zip(known, known[1:], strict=False)
-    ]
+    spacings = [abs(after - before) / (j - i) for (i, before, _), (j, after, _) in pairwise(known)]
     if not spacings or median(spacings) < 0.005:
         return UNKNOWN
     origin = f"median of MetaSeries z-position, {known[0][2]} and following"

@@ -187,9 +187,7 @@ def _is_usual_elsewhere(row: int, usual: str, roles: Roles, samples: Samples) ->
     return other is not None and other[1].kind == usual
 
 
-def _stack(
-    mine: Rows, axes: Axes, roles: Roles, samples: Samples
-) -> Iterator[tuple[int, Sample]]:
+def _stack(mine: Rows, axes: Axes, roles: Roles, samples: Samples) -> Iterator[tuple[int, Sample]]:
     """Open one field's stack of the first stacked wavelength."""
     images = samples.images
     for wave in sorted(roles.stacked)[:1]:

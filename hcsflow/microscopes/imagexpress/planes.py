@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,7 +148,7 @@ def find_axes(images: Images, roles: Roles, htd: Htd | None) -> Axes:
     )
 
 
-def _union(found: NDArray[np.int32], promised: Iterable[int] | Mapping[int, str]) -> tuple[int, ...]:
+def _union(found: NDArray[np.int32], promised: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted({*np.unique(found).tolist(), *promised}))
 
 
@@ -163,7 +163,7 @@ def _heights(images: Images, roles: Roles, wave: int, htd: Htd | None) -> tuple[
     if wave in roles.stacked:
         return _union(own, steps)
     is_cut_short = len(own) > 0 and not roles.stacked and bool(np.all(own > 0))
-    return steps if len(own) == 0 or is_cut_short and not roles.copies else ()
+    return steps if len(own) == 0 or (is_cut_short and not roles.copies) else ()
 
 
 def dense_keys(images: Images, rows: Rows, axes: Axes) -> NDArray[np.int32]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hcsflow.errors import PlaneError, PlateError
 from hcsflow.microscopes.imagexpress.files import (
@@ -54,11 +54,14 @@ from hcsflow.plate import (
 from hcsflow.plate.expected import Expectation, repeated_rows
 from hcsflow.plate.names import plate_labels, well_name
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = ["LOOKS_FOR", "open_plate", "read_stage_positions"]
 
 LOOKS_FOR = (
-    "an .HTD file, or TIFFs named [<plate>_]<well>[_s<site>][_w<wave>][_z<z>][_t<time>][<UUID>].tif,"
-    " also below <date>/<id>, TimePoint_<n> and ZStep_<n>"
+    "an .HTD file, or TIFFs named [<plate>_]<well>[_s<site>][_w<wave>][_z<z>][_t<time>][<UUID>]"
+    ".tif, also below <date>/<id>, TimePoint_<n> and ZStep_<n>"
 )
 
 
@@ -235,10 +238,15 @@ def _channels(source: _Source) -> tuple[Channel, ...]:
     for wave, label, name, (_, origin), heights in zip(
         source.axes.waves, labels, names, named, source.axes.heights, strict=True
     ):
-        channel = Channel(label, name, len(heights), name_origin=origin)
         is_regular = heights == tuple(range(len(heights)))
-        channel = replace(channel, z_indices=() if is_regular else heights)
-        channels.append(replace(channel, **_height(source, wave)))
+        channel = Channel(
+            label,
+            name,
+            len(heights),
+            name_origin=origin,
+            z_indices=() if is_regular else heights,
+        )
+        channels.append(_with_height(channel, source, wave))
     return tuple(channels)
 
 
@@ -252,14 +260,14 @@ def _channel_name(source: _Source, wave: int) -> tuple[str, str]:
     return f"w{wave}", "file name"
 
 
-def _height(source: _Source, wave: int) -> dict[str, object]:
-    """Return what sets a channel with one plane apart, or beside a stack its projection."""
+def _with_height(channel: Channel, source: _Source, wave: int) -> Channel:
+    """Add what sets a channel with one plane apart, or a stack's stored projection."""
     sample = source.seen.waves.get(wave)
     if wave in source.roles.stacked or sample is None:
-        return {"projection": source.seen.methods.get(wave)}
+        return replace(channel, projection=source.seen.methods.get(wave))
     method = sample.info.projection
     is_projection = wave in source.roles.projected or method is not None
-    return {"is_projection": is_projection, "projection": method, "z_um": sample.info.z_um}
+    return replace(channel, is_projection=is_projection, projection=method, z_um=sample.info.z_um)
 
 
 def _manifest(source: _Source, plate: Plate) -> Manifest:
@@ -302,9 +310,13 @@ def _projections(source: _Source) -> tuple[StoredProjection, ...]:
     rows = rows[np.isin(source.images.well[rows], source.axes.wells)]
     rows = rows[np.isin(source.images.site[rows], source.axes.sites)]
     rows = rows[np.isin(source.images.timepoint[rows], source.axes.timepoints)]
-    keys = dense_keys(source.images, rows, source.axes)[:, :4].tolist()
-    found = zip(keys, rows.tolist(), strict=True)
-    return tuple(sorted(StoredProjection(*key, source.images.path(row)) for key, row in found))
+    keys = dense_keys(source.images, rows, source.axes).tolist()
+    return tuple(
+        sorted(
+            StoredProjection(well, site, timepoint, channel, source.images.path(row))
+            for (well, site, timepoint, channel, _), row in zip(keys, rows.tolist(), strict=True)
+        )
+    )
 
 
 def _faults(

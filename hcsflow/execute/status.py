@@ -1,0 +1,227 @@
+"""What an output folder holds, from the disk alone: no scheduler is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+from hcsflow.errors import OutputError
+from hcsflow.execute.lock import Holder, live_holder
+from hcsflow.journal import (
+    ControlFolder,
+    JournalEntry,
+    Outcome,
+    read_entries,
+    read_json,
+)
+from hcsflow.journal import read_failures as _read_failures
+
+__all__ = ["Finding", "Status", "read_failures", "read_status", "verify_output"]
+
+BLOCK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far an output is.
+
+    Parameters
+    ----------
+    output : Path
+        The folder.
+    pipeline, plate : str
+        What it is of.
+    wells : tuple of str
+        Wells of the latest plan, those that failed before any task included.
+    done, failed, pending : tuple of str
+        Wells with all outputs, with a failure on record, with neither.
+    running : Holder or None
+        The run that is alive now.
+    objects, nbytes : int
+        Stored objects of the wells that are done.
+    seconds : float
+        Sum of the wells' wall times.
+    """
+
+    output: Path
+    pipeline: str
+    plate: str
+    wells: tuple[str, ...]
+    done: tuple[str, ...]
+    failed: tuple[str, ...]
+    pending: tuple[str, ...]
+    running: Holder | None
+    objects: int
+    nbytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as the journal says.
+
+    Parameters
+    ----------
+    kind : str
+        ``"missing"``, ``"size"``, ``"checksum"``, ``"metadata"`` or ``"unlisted"``.
+    path : str
+        Relative to the output.
+    well : str or None
+        The well it belongs to.
+    message : str
+        Expected and found.
+    """
+
+    kind: str
+    path: str
+    well: str | None
+    message: str
+
+
+def read_status(output: Path) -> Status:
+    """Return how far an output is.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds no run.
+    """
+    output = Path(output)
+    plan = _read_plan(output)
+    control = ControlFolder(output)
+    entries = [read_entries(control, name) for name in _outputs(plan)]
+    failed_before = [name for name, *_ in plan.get("failed_wells", [])]
+    order = plan["plate"]["wells"]
+    named = set(plan["wells"]) | set(failed_before)
+    wells = tuple([w for w in order if w in named] + [w for w in failed_before if w not in order])
+    failed = {outcome.well for outcome in read_failures(output)} | set(failed_before)
+    done = [w for w in wells if w not in failed and all(w in found for found in entries)]
+    records = [found[well] for found in entries for well in done]
+    finals = [entries[-1][well] for well in done] if entries else []
+    return Status(
+        output=output,
+        pipeline=plan["pipeline"],
+        plate=plan["plate"]["name"],
+        wells=wells,
+        done=tuple(done),
+        failed=tuple(w for w in wells if w in failed),
+        pending=tuple(w for w in wells if w not in failed and w not in done),
+        running=live_holder(output),
+        objects=sum(len(entry.objects) for entry in records),
+        nbytes=sum(item.nbytes for entry in records for item in entry.objects),
+        seconds=sum(entry.outcome.seconds for entry in finals),
+    )
+
+
+def read_failures(output: Path) -> list[Outcome]:
+    """Return the wells on record as failed, in the plate's order where it is known."""
+    plan = read_json(ControlFolder(Path(output)).plan)
+    wells = plan["plate"]["wells"] if isinstance(plan, dict) and "plate" in plan else []
+    place = {well: i for i, well in enumerate(wells)}
+    found = _read_failures(ControlFolder(Path(output)))
+    return sorted(found, key=lambda o: (place.get(o.well, len(place)), o.well))
+
+
+def verify_output(output: Path) -> list[Finding]:
+    """Read every stored object and compare it with the journal.
+
+    Returns
+    -------
+    list of Finding
+        Empty where all is well: objects present with size and checksum, metadata readable, every
+        listed well in the journal, and no well's folder that the journal does not know.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds no run.
+    """
+    output = Path(output)
+    plan = _read_plan(output)
+    findings: list[Finding] = []
+    for write in plan["writes"]:
+        entries = read_entries(ControlFolder(output), write["output"])
+        for entry in entries.values():
+            findings.extend(_check_unit(output, entry))
+        findings.extend(_check_store(output, write["store"], entries, plan["plate"]))
+    return findings
+
+
+def _read_plan(output: Path) -> dict[str, Any]:
+    plan = read_json(ControlFolder(output).plan)
+    if not isinstance(plan, dict) or "plate" not in plan:
+        raise OutputError(
+            f"{output} holds no run of hcsflow: no readable .hcsflow/plan.json",
+            hint="give the folder that `hcsflow run -o` wrote",
+        )
+    return plan
+
+
+def _outputs(plan: dict[str, Any]) -> list[str]:
+    return [write["output"] for write in plan["writes"]]
+
+
+def _check_unit(output: Path, entry: JournalEntry) -> Iterator[Finding]:
+    for item in entry.objects:
+        path = output / item.path
+        try:
+            size = path.stat().st_size
+            found = _crc32c(path) if size == item.nbytes else ""
+        except OSError as error:
+            yield Finding("missing", item.path, entry.well, f"cannot be read: {error.strerror}")
+            continue
+        if size != item.nbytes:
+            text = f"expected {item.nbytes} bytes, found {size}"
+            yield Finding("size", item.path, entry.well, text)
+        elif found != item.checksum:
+            text = f"expected {item.checksum}, found {found}"
+            yield Finding("checksum", item.path, entry.well, text)
+        elif path.name == "zarr.json" and read_json(path) is None:
+            yield Finding("metadata", item.path, entry.well, "is not valid JSON")
+
+
+def _check_store(
+    output: Path, store: str, entries: dict[str, JournalEntry], plate: dict[str, Any]
+) -> Iterator[Finding]:
+    """Compare what a plate lists, what lies there and what the journal knows."""
+    document = output / store / "zarr.json"
+    listed: set[str] = set()
+    try:
+        text = json.loads(document.read_text("utf-8"))
+        listed = {well["path"] for well in text["attributes"]["ome"]["plate"]["wells"]}
+    except FileNotFoundError:
+        if any((output / store).glob("*/*/zarr.json")):
+            yield Finding("missing", f"{store}/zarr.json", None, "the plate lists no wells")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield Finding("metadata", f"{store}/zarr.json", None, f"cannot be read: {error!r}")
+    known = {path: well for well in plate["wells"] if (path := _well_path(well, plate))}
+    for path in sorted(listed):
+        if known.get(path) not in entries:
+            yield Finding("metadata", f"{store}/{path}", known.get(path), "listed, not on record")
+    for folder in sorted((output / store).glob("*/*")):
+        path = folder.relative_to(output / store).as_posix()
+        if folder.is_dir() and path not in listed and known.get(path) not in entries:
+            text = "lies there, neither listed nor on record; run the same command again"
+            yield Finding("unlisted", f"{store}/{path}", known.get(path), text)
+
+
+def _well_path(well: str, plate: dict[str, Any]) -> str | None:
+    """Return a well's folder in a store from its canonical name and the plate's own labels."""
+    row = well.rstrip("0123456789")
+    column = int(well[len(row) :])
+    columns = {int(label): label for label in plate["columns"] if label.isdigit()}
+    return f"{row}/{columns[column]}" if column in columns else None
+
+
+def _crc32c(path: Path) -> str:
+    """Return a file's checksum as the journal writes it: ``crc32c:<8 hex>``."""
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            value = google_crc32c.extend(value, block)
+    return f"crc32c:{value:08x}"
