@@ -1,8 +1,9 @@
-"""``status``, ``failures``, ``verify`` and ``report``: from the output folder alone."""
+"""``status``, ``failures``, ``verify``, ``report`` and ``cancel``: from the output folder alone."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -10,26 +11,91 @@ from hcsflow.cli import options as o
 from hcsflow.cli.console import emit
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from hcsflow.execute.status import Status
 
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    app.command()(status)
-    app.command()(failures)
-    app.command()(verify)
-    app.command()(report)
+    for verb in (status, failures, verify, report, cancel):
+        app.command()(verb)
+
+
+def status(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
+    """Say how far a run is, while it goes or later; no scheduler is asked."""
+    from hcsflow.execute.status import read_status
+    from hcsflow.view.text import render_status
+
+    emit(_status(read_status(output)), as_json=as_json, render=render_status)
+
+
+def _status(found: Status) -> dict[str, Any]:
+    holder = found.running
+    return {
+        "schema": "hcsflow.status/1",
+        "output": str(found.output),
+        "pipeline": found.pipeline,
+        "plate": found.plate,
+        "running": None if holder is None else {"host": holder.host, "pid": holder.pid},
+        "wells": len(found.wells),
+        "done": list(found.done),
+        "failed": list(found.failed),
+        "pending": list(found.pending),
+        "objects": found.objects,
+        "nbytes": found.nbytes,
+        "seconds": round(found.seconds, 3),
+    }
+
+
+def failures(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
+    """List the wells that failed: step, reason, file, what to do, how to run them again."""
+    from hcsflow.execute.status import read_failures, read_status
+    from hcsflow.view.record import rerun_command
+    from hcsflow.view.text import render_failures
+
+    pipeline = read_status(output).pipeline  # also refuses a folder that holds no run
+    found = read_failures(output)
+    names = ("well", "step", "error", "message", "file", "hint")
+    wells = [outcome.well for outcome in found]
+    document = {
+        "schema": "hcsflow.failures/1",
+        "output": str(output),
+        "failures": [{name: getattr(outcome, name) for name in names} for outcome in found],
+        "rerun": rerun_command(output, wells, pipeline) if wells else None,
+    }
+    emit(document, as_json=as_json, render=render_failures)
+
+
+def verify(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
+    """Check every stored object against the journal; exit 1 if one is not as written."""
+    from hcsflow.execute.status import read_status, verify_output
+    from hcsflow.view.text import render_verify
+
+    findings = [asdict(finding) for finding in verify_output(output)]
+    document = {
+        "schema": "hcsflow.verify/1",
+        "output": str(output),
+        "ok": not findings,
+        "objects": read_status(output).objects,
+        "findings": findings,
+    }
+    emit(document, as_json=as_json, render=render_verify)
+    raise typer.Exit(1 if findings else 0)
 
 
 def report(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
     """Write report.html again."""
     from hcsflow.view.report import write_report
 
-    path = write_report(output)
-    emit({"schema": "hcsflow.report/1", "report": str(path)}, as_json=as_json, render=_path)
+    document = {"schema": "hcsflow.report/1", "report": str(write_report(output))}
+    emit(document, as_json=as_json, render=lambda found: str(found["report"]))
 
 
-def _path(document):
-    return document["report"]
+def cancel(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
+    """Stop a run as Ctrl-C would; wells that are done stay, the same command goes on later."""
+    from hcsflow.execute.lock import cancel_run
+
+    words = {True: "the run was told to stop", False: "no run is alive there"}
+    document = {"schema": "hcsflow.cancel/1", "cancelled": cancel_run(output)}
+    emit(document, as_json=as_json, render=lambda found: words[found["cancelled"]])

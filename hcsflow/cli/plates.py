@@ -26,8 +26,14 @@ def inspect(
     as_json: o.JsonFlag = False,
 ) -> None:
     """Say what a plate holds: wells, channels, pixel size and its origin, what is missing."""
-    from hcsflow.session.plate import inspect_json, open_plate
-    from hcsflow.view.text import render_inspect
+    from rich.console import Group
+
+    from hcsflow.session.plate import describe, inspect_json, open_plate
+    from hcsflow.view.text import plate_map
 
     opened = open_plate(plate, acquisition=acquisition, pixel_size_um=pixel_size_um)
-    emit(inspect_json(opened), as_json=as_json, render=render_inspect)
+    emit(
+        inspect_json(opened),
+        as_json=as_json,
+        render=lambda found: Group(describe(opened), "", plate_map(found)),
+    )

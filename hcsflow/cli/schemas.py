@@ -39,6 +39,84 @@ class WellReason(Part):
     file: str | None
 
 
+class ChannelEntry(Part):
+    """One channel of a plate."""
+
+    label: str
+    name: str
+    name_origin: str
+    z: int = Field(description="Planes expected per field and timepoint.")
+    projection: bool = Field(description="The only plane is a projection the instrument stored.")
+    projection_method: str | None
+    z_um: float | None
+
+
+class Length(Part):
+    """A length and where it was found."""
+
+    um: float | None
+    origin: str
+
+
+class Grid(Part):
+    """Where each field lies in a well's mosaic."""
+
+    rows: int
+    columns: int
+    cells: list[tuple[int, int]]
+    origin: str
+    overlap_px: float | None
+
+
+class MissingPlanes(Part):
+    """Planes that one well lacks; the first few by name."""
+
+    well: str
+    planes: int
+    first: list[str]
+
+
+class Projections(Part):
+    """Projections that the instrument stored beside a channel's stacks."""
+
+    channel: str
+    method: str | None
+    files: int
+
+
+class InspectDocument(Part):
+    """``hcsflow inspect --json``."""
+
+    schema_: Literal["hcsflow.inspect/1"] = Field(alias="schema")
+    path: str
+    name: str
+    microscope: str
+    layout: str
+    uuid: str | None
+    acquisition: str
+    acquisitions: list[str]
+    rows: int
+    columns: int
+    wells: list[str]
+    fields: list[str]
+    timepoints: list[str]
+    channels: list[ChannelEntry]
+    z: list[str]
+    shape_yx: list[int]
+    dtype: str
+    pixel_size: Length
+    z_step: Length
+    grid: Grid
+    planes: int
+    nbytes: int
+    absent: int = Field(description="Planes of the full grid that were never expected.")
+    missing: list[MissingPlanes]
+    missing_wells: list[str]
+    projections: list[Projections]
+    ignored: dict[str, int] = Field(description="Files left aside, by reason.")
+    faults: list[WellReason]
+
+
 class StepFigures(Part):
     """One step of a plan."""
 
@@ -95,11 +173,37 @@ class FailuresDocument(Part):
     rerun: str | None
 
 
-class Finding(Part):
-    """One thing that is wrong with an output folder."""
+class Process(Part):
+    """The process of a run that is alive."""
 
+    host: str
+    pid: int
+
+
+class StatusDocument(Part):
+    """``hcsflow status --json``."""
+
+    schema_: Literal["hcsflow.status/1"] = Field(alias="schema")
+    output: str
+    pipeline: str
+    plate: str
+    running: Process | None
+    wells: int
+    done: list[str]
+    failed: list[str]
+    pending: list[str]
+    objects: int = Field(description="Stored objects of the wells that are done.")
+    nbytes: int
+    seconds: float = Field(description="Sum of the wells' wall times.")
+
+
+class Finding(Part):
+    """One thing that is not as the journal says."""
+
+    kind: Literal["missing", "size", "checksum", "metadata", "unlisted"]
     path: str
-    problem: str
+    well: str | None
+    message: str
 
 
 class VerifyDocument(Part):
@@ -108,7 +212,15 @@ class VerifyDocument(Part):
     schema_: Literal["hcsflow.verify/1"] = Field(alias="schema")
     output: str
     ok: bool
+    objects: int
     findings: list[Finding]
+
+
+class CancelDocument(Part):
+    """``hcsflow cancel --json``."""
+
+    schema_: Literal["hcsflow.cancel/1"] = Field(alias="schema")
+    cancelled: bool
 
 
 class ReportDocument(Part):
@@ -190,13 +302,16 @@ class DemoDocument(Part):
 
 
 DOCUMENTS: dict[str, type[Part]] = {
+    "cancel": CancelDocument,
     "demo": DemoDocument,
     "doctor": DoctorDocument,
     "failures": FailuresDocument,
     "functions": FunctionsDocument,
+    "inspect": InspectDocument,
     "plan": PlanDocument,
     "report": ReportDocument,
     "run": RunDocument,
+    "status": StatusDocument,
     "verify": VerifyDocument,
 }
 

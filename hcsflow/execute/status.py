@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ class Status:
     wells : tuple of str
         Wells of the latest plan, those that failed before any task included.
     done, failed, pending : tuple of str
-        Wells with all outputs, with a failure on record, with neither.
+        Wells with all outputs as the latest plan wants them, with a failure on record, with
+        neither.
     running : Holder or None
         The run that is alive now.
     objects, nbytes : int
@@ -93,8 +95,7 @@ def read_status(output: Path) -> Status:
     """
     output = Path(output)
     plan = _read_plan(output)
-    control = ControlFolder(output)
-    entries = [read_entries(control, name) for name in _outputs(plan)]
+    entries = [_current_entries(output, plan, write) for write in plan["writes"]]
     failed_before = [name for name, *_ in plan.get("failed_wells", [])]
     order = plan["plate"]["wells"]
     named = set(plan["wells"]) | set(failed_before)
@@ -162,8 +163,21 @@ def _read_plan(output: Path) -> dict[str, Any]:
     return plan
 
 
-def _outputs(plan: dict[str, Any]) -> list[str]:
-    return [write["output"] for write in plan["writes"]]
+def _current_entries(
+    output: Path, plan: dict[str, Any], write: dict[str, Any]
+) -> dict[str, JournalEntry]:
+    """Return the entries of one output that were made by this very plan."""
+    entries = read_entries(ControlFolder(output), write["output"])
+    return {w: e for w, e in entries.items() if e.fingerprint == _fingerprint(plan, write, w)}
+
+
+def _fingerprint(plan: dict[str, Any], write: dict[str, Any], well: str) -> str:
+    """Return `Plan.unit_fingerprint` from the plan's own text."""
+    steps = [step["fingerprint"] for step in plan["steps"][: write["step"] + 1]]
+    parts = [plan["fingerprints"].get(well, ""), steps, write]
+    return hashlib.sha256(
+        json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()
+    ).hexdigest()
 
 
 def _check_unit(output: Path, entry: JournalEntry) -> Iterator[Finding]:

@@ -9,14 +9,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hcsflow.plate.names import row_label
 from hcsflow.view.progress import format_duration
 
 __all__ = [
+    "plate_map",
     "render_demo",
     "render_doctor",
     "render_failures",
     "render_functions",
     "render_run",
+    "render_status",
+    "render_verify",
     "some",
 ]
 
@@ -99,6 +103,62 @@ def render_failures(document: Document) -> RenderableType:
     head = Text(f"{len(document['failures'])} failed wells", style="bold")
     rerun = _facts([("run them again", document["rerun"])])
     return Group(head, *_faults(document["failures"]), rerun)
+
+
+def render_status(document: Document) -> RenderableType:
+    """Show how far a run is."""
+    holder = document["running"]
+    state = f"running as process {holder['pid']} on {holder['host']}" if holder else "not running"
+    share = len(document["done"]) + len(document["failed"])
+    percent = 100 * share / document["wells"] if document["wells"] else 100.0
+    head = f"{document['pipeline']} on {document['plate']}: {state}"
+    rows: list[tuple[str, RenderableType]] = [
+        ("done", f"{len(document['done'])} of {document['wells']} wells ({percent:.0f} % settled)"),
+        ("stored", f"{document['objects']} objects, {document['nbytes'] / 1e6:.1f} MB"),
+        ("worker time", format_duration(document["seconds"])),
+    ]
+    if document["failed"]:
+        rows.insert(1, ("failed", Text(some(document["failed"]), style="red")))
+        rows.append(("reasons", f"hcsflow failures {document['output']}"))
+    if document["pending"]:
+        rows.insert(1, ("to do", some(document["pending"])))
+    return Group(Text(head, style="bold"), _facts(rows))
+
+
+def render_verify(document: Document) -> RenderableType:
+    """Show what is not as the journal says."""
+    if document["ok"]:
+        return Text(f"all {document['objects']} objects are as written", style="green")
+    table = _table("well", "what", "path", "found")
+    for each in document["findings"]:
+        table.add_row(each["well"] or "", each["kind"], each["path"], each["message"])
+    head = Text(f"{len(document['findings'])} findings", style="bold red")
+    advice = Text("→ run the same command again: what is not as written is made again")
+    return Group(head, table, advice)
+
+
+def plate_map(document: Document) -> Text:
+    """Draw an inspected plate: ● acquired, ◐ planes missing, ✗ no usable image, · nothing."""
+    faulty = {fault["well"] for fault in document["faults"]} | set(document["missing_wells"])
+    partial = {each["well"] for each in document["missing"]}
+    acquired = set(document["wells"])
+    columns = range(1, document["columns"] + 1)
+    drawn = Text("    " + "".join(f"{c:>3}" for c in columns) + "\n", style="dim")
+    for row in range(document["rows"]):
+        label = row_label(row)
+        drawn.append(f"{label:>3} ", style="dim")
+        for column in columns:
+            well = f"{label}{column:02d}"
+            if well in faulty:
+                drawn.append("  ✗", style="bold red not dim")
+            elif well in partial:
+                drawn.append("  ◐", style="yellow not dim")
+            elif well in acquired:
+                drawn.append("  ●", style="green not dim")
+            else:
+                drawn.append("  ·")
+        drawn.append("\n")
+    return drawn.append("● acquired  ◐ planes missing  ✗ no usable image  · nothing", style="dim")
 
 
 def render_functions(document: Document) -> RenderableType:

@@ -173,7 +173,9 @@ def paint(
         share = np.clip((plane - low) / (high - low), 0, 1)
         canvas += share[..., None] * _bgr("ffffff" if len(scene.pixels) == 1 else colour)
     shown = np.clip(canvas * 255, 0, 255).astype(np.uint8)
-    return Picture(width, height, _webp(shown, max_bytes), _outlines(scene.labels, is_bold=has_bold_outlines))
+    return Picture(
+        width, height, _webp(shown, max_bytes), _outlines(scene.labels, is_bold=has_bold_outlines)
+    )
 
 
 def _bgr(colour: str) -> NDArray[np.float32]:

@@ -228,7 +228,7 @@ def explode(stack: np.ndarray[Any, Any]) -> Any:
     ("behaviour", "told"),
     [
         (explode, "the cells were gone"),
-        (lambda stack: stack[0], "2-D"),
+        (lambda stack: stack[0], "(64, 64)"),
         (lambda stack: stack.astype(np.float32), "float32"),
         (lambda stack: None, "None"),
         (lambda stack: stack[:, :10], "10"),

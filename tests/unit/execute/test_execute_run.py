@@ -1,0 +1,236 @@
+"""Runs of a tiny plan on threads: what is done, skipped, redone, listed, recorded."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from tiny_task import tiny_manifest, tiny_plan, tiny_task
+
+from hcsflow.errors import OutputError, PlanRefusedError, UsageError
+from hcsflow.execute import RunOptions, read_status, run_plan, verify_output
+from hcsflow.execute.status import read_failures
+from hcsflow.journal import ControlFolder, read_entries, read_log
+
+
+def listed_wells(output):
+    text = json.loads((output / "images.zarr" / "zarr.json").read_text())
+    return [well["path"] for well in text["attributes"]["ome"]["plate"]["wells"]]
+
+
+def test_a_run_leaves_a_whole_output_and_a_second_run_skips_everything(tiny, data_files):
+    first = tiny()
+    assert [(o.well, o.status) for o in first.outcomes] == [
+        ("A01", "done"),
+        ("A02", "done"),
+        ("B01", "done"),
+    ]
+    assert listed_wells(tiny.output) == ["A/01", "A/02", "B/01"]
+    assert tiny.kinds()[0] == ("run_started", None)
+    assert ("well_started", "A02") in tiny.kinds()
+    assert tiny.kinds()[-1] == ("run_finished", None)
+    assert tiny.events[-1].data["done"] == 3
+    assert not any((tiny.output / ".hcsflow" / "scratch").iterdir())
+    assert not (tiny.output / ".hcsflow" / "lock").exists()
+    before = data_files(tiny.output)
+
+    second = tiny()
+    assert {o.status for o in second.outcomes} == {"skipped"}
+    assert ("well_skipped", "B01") in tiny.kinds()
+    assert data_files(tiny.output) == before
+    assert verify_output(tiny.output) == []
+    kinds = [line["kind"] for line in read_log(ControlFolder(tiny.output))]
+    assert kinds.count("run_started") == 2
+
+
+def test_what_is_written_does_not_depend_on_order_and_history(tiny, data_files, tmp_path):
+    tiny.misbehave("A02", "fail")
+    tiny("A01 A02")
+    tiny.behave()
+    tiny("A02 B01", scale=2)
+    tiny("A01 A02 B01")
+    crooked = data_files(tiny.output)
+    shutil.rmtree(tiny.output)
+    tiny()
+    assert data_files(tiny.output) == crooked
+
+
+def test_a_failing_well_is_quarantined_and_done_once_it_can_be(tiny):
+    tiny.misbehave("A02", "fail")
+    result = tiny()
+    assert {o.well: o.status for o in result.outcomes} == {
+        "A01": "done",
+        "A02": "failed",
+        "B01": "done",
+    }
+    assert listed_wells(tiny.output) == ["A/01", "B/01"]
+    (failure,) = read_failures(tiny.output)
+    assert (failure.well, failure.step, failure.file) == ("A02", "scale", "x.tif")
+    metadata = json.loads((tiny.output / "hcsflow_metadata.json").read_text())
+    assert metadata["provenance"]["failures"][0]["well"] == "A02"
+    assert read_status(tiny.output).failed == ("A02",)
+
+    tiny.behave()
+    assert {o.well: o.status for o in tiny().outcomes} == {
+        "A01": "skipped",
+        "A02": "done",
+        "B01": "skipped",
+    }
+    assert read_failures(tiny.output) == []
+    assert listed_wells(tiny.output) == ["A/01", "A/02", "B/01"]
+
+
+def test_retries_try_a_failing_well_again(tiny):
+    tiny.misbehave("A01", "fail")
+    tiny("A01", retries=2)
+    assert tiny.kinds().count(("well_started", "A01")) == 3
+
+
+def test_fail_fast_stops_at_the_first_failure(tiny):
+    tiny.misbehave("A01", "fail")
+    for well in ("A02", "A03", "B01"):
+        tiny.misbehave(well, "nap")
+    result = tiny("A01 A02 A03 B01", fail_fast=True, workers=1)
+    statuses = [o.status for o in result.outcomes]
+    assert statuses[0] == "failed"
+    assert "cancelled" in statuses
+
+
+def test_a_changed_parameter_redoes_and_a_damaged_object_too(tiny):
+    tiny("A01 A02")
+    assert {o.status for o in tiny("A01 A02", scale=3).outcomes} == {"done"}
+    assert (tiny.output / "images.zarr/A/01/0/0/c/0/0").read_bytes()[:11] == b"A01 times 3"
+    (tiny.output / "images.zarr/A/02/0/0/c/0/0").unlink()
+    assert [f.kind for f in verify_output(tiny.output)] == ["missing"]
+    again = tiny("A01 A02", scale=3)
+    assert [o.status for o in again.outcomes] == ["skipped", "done"]
+
+
+def test_a_plan_of_few_wells_keeps_the_others_only_if_they_are_made_alike(tiny):
+    tiny("A01 A02 B01")
+    tiny("B02")
+    assert listed_wells(tiny.output) == ["A/01", "A/02", "B/01", "B/02"]
+    tiny("A01", scale=2)
+    assert listed_wells(tiny.output) == ["A/01"]
+    assert verify_output(tiny.output) == []
+
+
+def test_patterns_choose_wells(tiny):
+    result = tiny("A01 A02 B01", wells=("a*",))
+    assert [o.well for o in result.outcomes] == ["A01", "A02"]
+    assert read_status(tiny.output).pending == ("B01",)
+    with pytest.raises(UsageError, match="C01"):
+        tiny("A01", wells=("C01",))
+
+
+def test_wells_that_the_plan_failed_are_recorded_without_a_task(tiny):
+    plan = tiny_plan(("A01",), failed=(("A02", "no file at all", None),))
+    manifest = tiny_manifest(tiny.plate, plan)
+    options = RunOptions(cluster="threads", task=tiny_task)
+    result = run_plan(plan, manifest, tiny.plate, tiny.output, options=options)
+    assert [(o.well, o.status) for o in result.outcomes] == [("A01", "done"), ("A02", "failed")]
+    assert read_failures(tiny.output)[0].message == "no file at all"
+
+
+def test_tables_are_joined_with_the_place_first(tiny):
+    tiny()
+    frame = pd.read_parquet(tiny.output / "results" / "cells.parquet")
+    assert list(frame.columns) == ["plate", "well", "label", "area"]
+    assert list(frame["well"]) == ["A01", "A01", "A02", "A02", "B01", "B01"]
+    text = (tiny.output / "results" / "cells.csv").read_text()
+    pd.testing.assert_frame_equal(pd.read_csv(tiny.output / "results" / "cells.csv"), frame)
+    assert text.startswith('"plate","well","label","area"\n') or text.startswith("plate,well")
+
+
+def test_metadata_names_stores_wells_and_the_workspace(tiny):
+    tiny()
+    text = (tiny.output / "hcsflow_metadata.json").read_text()
+    metadata = json.loads(text)
+    store = metadata["subdirectories"]["images.zarr"]
+    assert store["main"] is True
+    assert store["available_backends"] == {"zarr": True}
+    assert store["image_files"] == ["A/01/0", "A/02/0", "B/01/0"]
+    assert metadata["workspace_mapping"]["A01_s001_w1_z001_t001.tif"] == "A01_s1_w1.tif"
+    assert metadata["provenance"]["parameters"] == {"scale": 1}
+    assert str(tiny.output) not in text
+
+
+def test_status_agrees_with_the_plan_from_the_disk_alone(tiny):
+    tiny("A01 A02", wells=("A01",))
+    status = read_status(tiny.output)
+    assert (status.done, status.pending, status.running) == (("A01",), ("A02",), None)
+    tiny("A01 A02", scale=5, wells=("A02",))
+    assert read_status(tiny.output).done == ("A02",)
+
+
+def test_verify_finds_what_was_changed_and_what_does_not_belong(tiny):
+    tiny("A01 A02")
+    chunk = tiny.output / "images.zarr/A/01/0/0/c/0/0"
+    chunk.write_bytes(chunk.read_bytes().replace(b"A", b"B", 1))
+    (tiny.output / "images.zarr/A/02/0/0/c/0/0").write_bytes(b"short")
+    (tiny.output / "images.zarr/H/12").mkdir(parents=True)
+    found = {(f.kind, f.path) for f in verify_output(tiny.output)}
+    assert found == {
+        ("checksum", "images.zarr/A/01/0/0/c/0/0"),
+        ("size", "images.zarr/A/02/0/0/c/0/0"),
+        ("unlisted", "images.zarr/H/12"),
+    }
+
+
+def test_torn_journal_files_are_read_as_absent(tiny):
+    tiny("A01 A02")
+    control = ControlFolder(tiny.output)
+    entry = control.entry("", "A01")
+    entry.write_text(entry.read_text()[:100])
+    with control.log.open("a") as log:
+        log.write('{"kind": "torn')
+    assert list(read_entries(control, "")) == ["A02"]
+    assert all(line["kind"] != "torn" for line in read_log(control))
+    assert [o.status for o in tiny("A01 A02").outcomes] == ["done", "skipped"]
+
+
+def test_outputs_of_others_and_paths_in_each_other_are_refused(tiny, tmp_path):
+    plan = tiny_plan(("A01",))
+    manifest = tiny_manifest(tiny.plate, plan)
+    options = RunOptions(cluster="threads", task=tiny_task)
+    with pytest.raises(OutputError, match="inside the plate"):
+        run_plan(plan, manifest, tiny.plate, tiny.plate / "out", options=options)
+    with pytest.raises(OutputError, match="inside the output"):
+        run_plan(plan, manifest, tiny.plate, tmp_path, options=options)
+    stranger = tmp_path / "holiday"
+    stranger.mkdir()
+    (stranger / "photo.jpg").touch()
+    with pytest.raises(OutputError, match="not empty"):
+        run_plan(plan, manifest, tiny.plate, stranger, options=options)
+    assert [p.name for p in stranger.iterdir()] == ["photo.jpg"]
+    assert not list(tiny.plate.iterdir())
+
+
+def test_another_pipeline_needs_fresh_which_removes_only_our_own(tiny):
+    tiny("A01 A02")
+    (tiny.output / "notes.txt").write_text("mine")
+    other = tiny_plan(("A01",), pipeline="other")
+    manifest = tiny_manifest(tiny.plate, other)
+    with pytest.raises(OutputError, match="pipeline"):
+        run_plan(
+            other,
+            manifest,
+            tiny.plate,
+            tiny.output,
+            options=RunOptions(cluster="threads", task=tiny_task),
+        )
+    fresh = RunOptions(cluster="threads", task=tiny_task, fresh=True)
+    run_plan(other, manifest, tiny.plate, tiny.output, options=fresh)
+    assert listed_wells(tiny.output) == ["A/01"]
+    assert (tiny.output / "notes.txt").read_text() == "mine"
+    assert not (tiny.output / "images.zarr/A/02").exists()
+
+
+def test_options_that_cannot_be_met_are_refused_before_anything_is_written(tiny):
+    with pytest.raises(UsageError, match="did you mean 'threads'"):
+        tiny(cluster="thread")
+    with pytest.raises(UsageError, match="thread cannot be stopped"):
+        tiny(timeout_s=5)
+    with pytest.raises(PlanRefusedError, match="GiB"):
+        tiny(cluster="local", workers=5000)
+    assert not tiny.output.exists()
