@@ -34,7 +34,8 @@ def _console(*, stderr: bool) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False)
+    # Names and paths come from outside: what looks like markup in them is text.
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def emit(

@@ -136,7 +136,8 @@ def _loopback() -> dict[str, Any]:
 
 
 def _libraries() -> Iterator[dict[str, Any]]:
-    for name in ("hcsflow", *CORE):
+    yield _check("hcsflow", True, _version("hcsflow") or "run from its source folder")
+    for name in CORE:
         version = _version(name)
         yield _check(name, version is not None, version or "absent", "pip install hcsflow")
     for name, purpose in OPTIONAL.items():

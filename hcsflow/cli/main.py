@@ -45,9 +45,13 @@ def root(
 ) -> None:
     """High-content-screening plates to OME-Zarr, tables and a report."""
     if version:
+        from importlib.metadata import PackageNotFoundError
         from importlib.metadata import version as version_of
 
-        print(f"hcsflow {version_of('hcsflow')}")
+        try:
+            print(f"hcsflow {version_of('hcsflow')}")
+        except PackageNotFoundError:
+            print("hcsflow, run from its source folder")
         raise typer.Exit
 
 
@@ -68,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or bool(os.environ.get("HCSFLOW_DEBUG"))
     try:
-        app([a for a in given if a != "--debug"], prog_name="hcsflow")
+        app([a for a in given if a != "--debug"], prog_name="hcsflow", obj=given)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:

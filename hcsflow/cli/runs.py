@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -90,6 +89,7 @@ def compile_request(request: o.Request) -> Plan:
 
 
 def run(  # noqa: PLR0913 - a command's options are its parameters
+    context: typer.Context,
     pipeline: o.PipelineArgument,
     plate: o.PlateArgument,
     output: o.OutputOption,
@@ -151,7 +151,7 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
     from hcsflow.view.record import write_command
     from hcsflow.view.text import render_run
 
-    arguments = ["hcsflow", *sys.argv[1:]]
+    arguments = ["hcsflow", *context.find_root().obj]
     with RunProgress(err()) as progress:
 
         def on_event(event: Event) -> None:

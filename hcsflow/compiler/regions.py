@@ -7,7 +7,7 @@ from dataclasses import replace
 from hcsflow.compiler.inputs import Declared
 from hcsflow.errors import PlanRefusedError
 from hcsflow.ngff.layout import ImageLayout, objects_of, plan_image, raw_bytes
-from hcsflow.ngff.proof import prove_regions
+from hcsflow.ngff.proof import prove_labels, prove_regions
 from hcsflow.plan import LabelWrite, Plan, PlaneSet, StepPlan, WritePlan, agreeing, groups_of
 
 __all__ = ["regions"]
@@ -32,6 +32,8 @@ def _laid_out(plan: Plan, write: WritePlan) -> WritePlan:
     layouts = [image, *(label.layout for label in labels)]
     for layout in layouts:
         prove_regions(layout)
+    for label in labels:
+        prove_labels(image, label.layout)
     return replace(
         write,
         image=image,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
+
+from hcsflow.errors import ConfigError
 
 __all__ = [
     "Backend",
@@ -74,18 +77,50 @@ class MissingPolicy(StrEnum):
     FILL = "fill"
 
 
-class _Replaceable:
-    """``replace`` as a method, for frozen settings."""
+_CHOICES: Mapping[str, type[StrEnum]] = {
+    "intermediate_backend": Backend,
+    "materialization_backend": MaterializationBackend,
+    "compressor": ZarrCompressor,
+    "chunk_strategy": ZarrChunkStrategy,
+    "field_layout": FieldLayout,
+    "backend": MaterializationBackend,
+    "missing": MissingPolicy,
+}
+"""Settings that are choices, by name."""
+
+
+class _Settings:
+    """What all groups of settings can do; choices may be given by their text."""
 
     __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """Turn the text of a choice into the choice.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such choice.
+        """
+        for name, kind in _CHOICES.items():
+            value = getattr(self, name, None)
+            if value is not None and not isinstance(value, kind):
+                object.__setattr__(self, name, _choice(kind, value, name))
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed."""
         return replace(self, **changes)  # type: ignore[type-var]
 
 
+def _choice(kind: type[StrEnum], value: object, name: str) -> StrEnum:
+    found = {member.value: member for member in kind}.get(str(value).lower())
+    if found is None:
+        raise ConfigError(f"{name} must be {', '.join(kind)}, got {value!r}")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
-class VFSConfig(_Replaceable):
+class VFSConfig(_Settings):
     """Where data lives between and after steps.
 
     Parameters
@@ -107,7 +142,7 @@ class VFSConfig(_Replaceable):
 
 
 @dataclass(frozen=True, slots=True)
-class ZarrConfig(_Replaceable):
+class ZarrConfig(_Settings):
     """How OME-Zarr is written.
 
     Parameters
@@ -143,7 +178,7 @@ class ZarrConfig(_Replaceable):
 
 
 @dataclass(frozen=True, slots=True)
-class StepMaterializationConfig(_Replaceable):
+class StepMaterializationConfig(_Settings):
     """Where one step's output is kept, if it is.
 
     Parameters
@@ -159,7 +194,7 @@ class StepMaterializationConfig(_Replaceable):
 
 
 @dataclass(frozen=True, slots=True)
-class GlobalPipelineConfig(_Replaceable):
+class GlobalPipelineConfig(_Settings):
     """Everything that can be set for a run.
 
     Parameters

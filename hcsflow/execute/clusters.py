@@ -265,7 +265,8 @@ def _settings() -> Iterator[None]:
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.95,
         "distributed.admin.tick.limit": "60s",
-        "distributed.comm.retry.count": 2,
+        # How long the result of a well is asked for from a worker that has died meanwhile.
+        "distributed.comm.timeouts.connect": "10s",
     }
     with dask.config.set(values):
         yield

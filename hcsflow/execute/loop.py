@@ -5,11 +5,12 @@ from __future__ import annotations
 import queue
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from dask import annotate
 from distributed import Client, Future, KilledWorker
 
 from hcsflow.errors import FencedError
@@ -23,6 +24,7 @@ __all__ = ["WellLoop"]
 POLL_S = 0.5
 WATCH_S = 1.0
 RESULT_TIMEOUT_S = 60.0
+NOT_DONE = ("pending", "lost")
 
 StepEvent = dict[str, Any]
 
@@ -119,8 +121,12 @@ class WellLoop:
                 yield news
             if not isinstance(news, _Submission) or self._open.get(news.well) is not news:
                 continue
+            if news.future.status in NOT_DONE and not news.is_timed_out:
+                self._watch(news)
+                continue
             del self._open[news.well]
             outcome = self._outcome(news)
+            news.future.release()  # or Dask would do the well again if this worker died later
             if outcome.status in ("failed", "crashed") and news.attempt < retries and self._is_up:
                 self._submit([news.well], attempt=news.attempt + 1)
             elif outcome.error == KilledWorker.__name__:
@@ -144,12 +150,18 @@ class WellLoop:
             self._plan_id, self._plan, wells, attempt=attempt, label=self._label, task=self._task
         )
         keys = final_keys(self._plan, wells, attempt=attempt, label=self._label)
-        futures = self._client.get(graph, list(keys.values()), sync=False)
+        place = {well: -number for number, well in enumerate(self._plan.plate.wells)}
+        with annotate(priority=lambda key: place[key[2]]):
+            futures = self._client.get(graph, list(keys.values()), sync=False)
         for well, future in zip(keys, futures, strict=True):
             chain = frozenset(key for key in graph if key[2] == well)
             submission = _Submission(well, attempt, chain, future)
             self._open[well] = submission
-            future.add_done_callback(_putter(self._news, submission))
+            self._watch(submission)
+
+    def _watch(self, item: _Submission) -> None:
+        """Have the future put into the news once it is done; again if its result got lost."""
+        item.future.add_done_callback(lambda _: self._news.put(item))
 
     def _outcome(self, item: _Submission) -> Outcome:
         future, segment = item.future, self._plan.segments[-1].name
@@ -207,12 +219,6 @@ class WellLoop:
         finally:
             with suppress(OSError, ValueError, RuntimeError):
                 self._client.unsubscribe_topic(TOPIC)
-
-
-def _putter(
-    news: queue.SimpleQueue[_Submission | StepEvent], item: _Submission
-) -> Callable[[Future], None]:
-    return lambda _: news.put(item)
 
 
 def _error_outcome(well: str, segment: str, future: Future) -> Outcome:

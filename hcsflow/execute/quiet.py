@@ -12,7 +12,7 @@ from hcsflow.journal import ControlFolder, append_log
 
 __all__ = ["dask_logs_to", "environment"]
 
-LOGGERS = ("distributed", "bokeh", "tornado", "tornado.application", "asyncio")
+PACKAGES = ("distributed", "bokeh", "tornado", "asyncio")
 
 
 @contextmanager
@@ -52,7 +52,9 @@ class _LogFile(logging.Handler):
 def dask_logs_to(control: ControlFolder) -> Iterator[None]:
     """Send what Dask logs in this process to ``log.jsonl`` instead of the terminal."""
     handler = _LogFile(control)
-    loggers = [logging.getLogger(name) for name in LOGGERS]
+    names = [n for n in logging.root.manager.loggerDict if n.partition(".")[0] in PACKAGES]
+    found = [logging.getLogger(name) for name in {*PACKAGES, *names}]
+    loggers = [logger for logger in found if logger.handlers or logger.name in PACKAGES]
     before = [(list(logger.handlers), logger.propagate) for logger in loggers]
     for logger in loggers:
         logger.handlers, logger.propagate = [handler], False

@@ -114,7 +114,7 @@ def subtract_background(
     return white_tophat(stack, radius=radius, shape=shape)
 
 
-@contract(per_slice=True, working_planes=5.0)
+@contract(per_slice=True, working_planes=11.0)
 @numpy
 def flat_field(stack: NDArray[Any], *, profile: NDArray[Any], offset: float = 0.0) -> NDArray[Any]:
     """Divide each plane by an illumination profile.

@@ -56,9 +56,12 @@ def label_plane(plane: NDArray[Any], connectivity: int = 2) -> NDArray[np.int32]
 
 
 def component_areas(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Count the pixels of each label; index 0, the background, counts as 0."""
-    foreground = np.flatnonzero(labels != 0)
-    return np.bincount(labels.ravel()[foreground], minlength=1)
+    """Count the pixels of each label of a plane or stack; index 0, the background, counts as 0."""
+    areas = np.zeros(int(labels.max()) + 1, np.int64)
+    for plane in labels if labels.ndim == 3 else [labels]:
+        foreground = np.flatnonzero(plane != 0)
+        areas += np.bincount(plane.ravel()[foreground], minlength=len(areas))
+    return areas
 
 
 def renumbered(
@@ -85,4 +88,8 @@ def renumbered(
     count = int(chosen.sum())
     table = np.zeros(len(keep), np.uint32)
     table[chosen] = np.arange(first, first + count, dtype=np.uint32)
-    return np.take(table, labels), count
+    result = np.empty(labels.shape, np.uint32)
+    planes = [(labels, result)] if labels.ndim == 2 else zip(labels, result, strict=True)
+    for plane, target in planes:
+        np.take(table, plane, out=target, mode="clip")  # clip: unbuffered; all are in range
+    return result, count

@@ -77,7 +77,7 @@ def gaussian_filter(stack: NDArray[Any], *, sigma: float = 1.0) -> NDArray[Any]:
     return map_planes(stack, lambda plane: gaussian_plane(plane, sigma), allowed=FLOATS)
 
 
-@contract(per_slice=True, working_planes=3.0)
+@contract(per_slice=True, working_planes=7.0)
 @numpy
 def mean_filter(stack: NDArray[Any], *, size: int = 3) -> NDArray[Any]:
     """Replace each pixel by the mean of the square around it.

@@ -8,7 +8,7 @@ import numpy as np
 
 from hcsflow.arrays import numpy
 from hcsflow.contracts import contract
-from hcsflow.functions.planes import map_planes
+from hcsflow.functions.planes import check_pixels, map_planes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ __all__ = [
 EXACT = ("float64",)  # holds every 32-bit integer
 
 
-@contract(per_slice=True, working_planes=0.5)
+@contract(per_slice=True, working_planes=2.0)
 @numpy
 def invert(stack: NDArray[Any]) -> NDArray[Any]:
     """Turn bright into dark.
@@ -39,11 +39,11 @@ def invert(stack: NDArray[Any]) -> NDArray[Any]:
         Any integer or float dtype.
     """
     if stack.dtype.kind == "f":
-        return np.asarray(stack.dtype.type(1) - stack)
-    return np.asarray(np.invert(stack))
+        return map_planes(stack, lambda plane: plane.dtype.type(1) - plane)
+    return map_planes(stack, np.invert)
 
 
-@contract(per_slice=True, working_planes=8.0)
+@contract(per_slice=True, working_planes=10.0)
 @numpy
 def clip(
     stack: NDArray[Any], *, low: float | None = None, high: float | None = None
@@ -67,7 +67,7 @@ def clip(
     return map_planes(stack, lambda plane: np.clip(plane, low, high), allowed=EXACT)
 
 
-@contract(per_slice=True, working_planes=8.0)
+@contract(per_slice=True, working_planes=10.0)
 @numpy
 def add_constant(stack: NDArray[Any], *, value: float) -> NDArray[Any]:
     """Add a grey value, saturating.
@@ -82,7 +82,7 @@ def add_constant(stack: NDArray[Any], *, value: float) -> NDArray[Any]:
     return map_planes(stack, lambda plane: plane + value, allowed=EXACT)
 
 
-@contract(per_slice=True, working_planes=8.0)
+@contract(per_slice=True, working_planes=10.0)
 @numpy
 def subtract_constant(stack: NDArray[Any], *, value: float) -> NDArray[Any]:
     """Subtract a grey value, e.g. the camera's offset, saturating.
@@ -97,7 +97,7 @@ def subtract_constant(stack: NDArray[Any], *, value: float) -> NDArray[Any]:
     return map_planes(stack, lambda plane: plane - value, allowed=EXACT)
 
 
-@contract(per_slice=True, working_planes=8.0)
+@contract(per_slice=True, working_planes=10.0)
 @numpy
 def multiply_constant(stack: NDArray[Any], *, factor: float) -> NDArray[Any]:
     """Multiply by a factor, e.g. for another exposure time; rounded, saturating.
@@ -112,7 +112,7 @@ def multiply_constant(stack: NDArray[Any], *, factor: float) -> NDArray[Any]:
     return map_planes(stack, lambda plane: plane * factor, allowed=EXACT)
 
 
-@contract(per_slice=True, working_planes=8.0)
+@contract(per_slice=True, working_planes=10.0)
 @numpy
 def normalize_range(stack: NDArray[Any], *, low: float, high: float) -> NDArray[Any]:
     """Map a stated range of grey values to the whole range of the dtype, saturating.
@@ -134,6 +134,7 @@ def normalize_range(stack: NDArray[Any], *, low: float, high: float) -> NDArray[
     """
     if not low < high:
         raise ValueError(f"low ({low}) must be below high ({high})")
+    check_pixels(stack)
     top = 1.0 if stack.dtype.kind == "f" else float(np.iinfo(stack.dtype).max)
     scale = top / (high - low)
     return map_planes(stack, lambda plane: np.clip((plane - low) * scale, 0.0, top), allowed=EXACT)

@@ -128,7 +128,7 @@ def _filled(plane: Plane) -> Plane:
     return np.asarray(around[1:-1, 1:-1] != 2).view(np.uint8)
 
 
-@contract(per_slice=True, dtype="uint8", working_planes=3.0)
+@contract(per_slice=True, dtype="uint8", working_planes=5.0)
 @numpy
 def remove_small_objects(
     stack: NDArray[Any], *, min_area: int = 30, connectivity: int = 2

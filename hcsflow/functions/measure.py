@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hcsflow.arrays import numpy
 from hcsflow.contracts import contract, special_inputs, special_outputs
 from hcsflow.errors import ContractError
+from hcsflow.functions.planes import check_pixels
 from hcsflow.materialize import Table
 from hcsflow.plate import PlaneKey
 
@@ -23,7 +24,7 @@ Column = NDArray[Any]
 
 @special_inputs("labels", "pixel_size_um", "plane_keys", "channel_names")
 @special_outputs(("objects", Table(labels="labels")))
-@contract(ragged=True, working_planes=10.0)
+@contract(ragged=True, working_planes=14.0)
 @numpy
 def measure_objects(
     stack: NDArray[Any],
@@ -78,6 +79,7 @@ def measure_objects(
     >>> table["area_px"].tolist(), table["mean_intensity_c1"].tolist()
     ([2], [5.0])
     """
+    check_pixels(stack)
     if z_reduction not in REDUCTIONS:
         raise ValueError(f"z_reduction must be one of {REDUCTIONS}, got {z_reduction!r}")
     plane = _label_plane(labels, stack.shape[1:])

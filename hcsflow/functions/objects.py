@@ -138,7 +138,7 @@ def label_objects(
     return result, result
 
 
-@contract(dtype="uint32", working_planes=4.0)
+@contract(dtype="uint32", working_planes=5.0)
 @numpy
 def keep_labels(
     stack: NDArray[Any],
@@ -175,7 +175,7 @@ def keep_labels(
 
 
 @special_outputs(("counts", Table()))
-@contract(working_planes=1.0)
+@contract(working_planes=4.0)
 @numpy
 def count_objects(stack: NDArray[Any]) -> tuple[NDArray[Any], dict[str, int]]:
     """Count the labels of a stack.

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from hcsflow.arrays import cast
 from hcsflow.errors import ContractError
 
-__all__ = ["Plane", "as_mask", "check_at_least", "check_integers", "map_planes", "widened"]
+__all__ = [
+    "Plane",
+    "as_mask",
+    "check_at_least",
+    "check_integers",
+    "check_pixels",
+    "map_planes",
+    "widened",
+]
 
 Plane = NDArray[Any]
 
@@ -47,16 +55,7 @@ def widened(plane: Plane, allowed: tuple[str, ...]) -> Plane:
     ndarray
         The plane itself where possible. Not to be written to.
 
-    Raises
-    ------
-    ContractError
-        If the dtype is not bool, integer or float.
     """
-    if plane.dtype.kind not in "biuf":
-        raise ContractError(
-            f"expected pixels of integers or floats, found {plane.dtype}",
-            hint="hcsflow.arrays.cast changes a dtype explicitly",
-        )
     name = plane.dtype.name
     while name not in allowed:
         name = _WIDER.get(name, allowed[-1])
@@ -81,15 +80,32 @@ def map_planes(
     func : callable
         From a plane (Y, X) to a plane (Y, X).
     allowed : tuple of str, optional
-        Dtypes that ``func`` takes, see `widened`; None hands the plane over as it is.
+        Dtypes that ``func`` takes, see `widened`; None keeps the stack's (planes are always
+        C-contiguous and of native byte order).
     dtype : str, optional
         Dtype of the result; None keeps the stack's. Values are rounded and saturated.
+
+    Raises
+    ------
+    ContractError
+        If the stack is not of bool, integers or floats.
     """
-    result = np.empty(stack.shape, dtype=stack.dtype.newbyteorder("=") if dtype is None else dtype)
+    check_pixels(stack)
+    native = stack.dtype.newbyteorder("=")
+    result = np.empty(stack.shape, dtype=native if dtype is None else dtype)
     for index, plane in enumerate(stack):
-        given = plane if allowed is None else widened(plane, allowed)
+        given = widened(plane, allowed) if allowed else np.ascontiguousarray(plane, dtype=native)
         result[index] = cast(func(given), result.dtype)
     return result
+
+
+def check_pixels(stack: NDArray[Any]) -> None:
+    """Raise ContractError unless a stack is of bool, integers or floats."""
+    if stack.dtype.kind not in "biuf":
+        raise ContractError(
+            f"expected pixels of integers or floats, found {stack.dtype}",
+            hint="hcsflow.arrays.cast changes a dtype explicitly",
+        )
 
 
 def as_mask(plane: Plane) -> NDArray[np.uint8]:

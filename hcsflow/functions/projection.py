@@ -9,7 +9,7 @@ import numpy as np
 
 from hcsflow.arrays import cast, numpy
 from hcsflow.contracts import contract
-from hcsflow.functions.planes import widened
+from hcsflow.functions.planes import check_pixels, widened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +45,8 @@ def max_projection(stack: NDArray[Any]) -> NDArray[Any]:
     >>> max_projection(np.arange(8).reshape(2, 2, 2)).tolist()
     [[[4, 5], [6, 7]]]
     """
-    return np.asarray(stack.max(axis=0, keepdims=True))
+    check_pixels(stack)
+    return _native(stack.max(axis=0, keepdims=True))
 
 
 @contract(z_out="one", ragged=True, working_planes=0.0)
@@ -58,7 +59,8 @@ def min_projection(stack: NDArray[Any]) -> NDArray[Any]:
     stack : ndarray, (Z, Y, X)
         Any integer or float dtype.
     """
-    return np.asarray(stack.min(axis=0, keepdims=True))
+    check_pixels(stack)
+    return _native(stack.min(axis=0, keepdims=True))
 
 
 @contract(z_out="one", ragged=True, working_planes=8.0)
@@ -71,6 +73,7 @@ def mean_projection(stack: NDArray[Any]) -> NDArray[Any]:
     stack : ndarray, (Z, Y, X)
         Any integer or float dtype; summed exactly (integers) or in float64.
     """
+    check_pixels(stack)
     mean = _total(stack) / stack.shape[0]
     return np.asarray(cast(mean, stack.dtype.newbyteorder("=")))[None]
 
@@ -85,7 +88,12 @@ def sum_projection(stack: NDArray[Any]) -> NDArray[Any]:
     stack : ndarray, (Z, Y, X)
         Any integer or float dtype; summed exactly (integers) or in float64.
     """
+    check_pixels(stack)
     return np.asarray(cast(_total(stack), stack.dtype.newbyteorder("=")))[None]
+
+
+def _native(stack: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(stack, dtype=stack.dtype.newbyteorder("="))
 
 
 def _total(stack: NDArray[Any]) -> NDArray[Any]:
@@ -107,6 +115,7 @@ def median_projection(stack: NDArray[Any]) -> NDArray[Any]:
     stack : ndarray, (Z, Y, X)
         Any integer or float dtype.
     """
+    check_pixels(stack)
     result = np.empty((1, *stack.shape[1:]), stack.dtype.newbyteorder("="))
     rows = max(1, stack.shape[1] // stack.shape[0])  # of all planes: about one plane's memory
     for start in range(0, stack.shape[1], rows):
@@ -132,9 +141,10 @@ def best_focus(stack: NDArray[Any]) -> NDArray[Any]:
     ndarray, (1, Y, X)
         A copy of one plane; the first of several equally sharp ones.
     """
+    check_pixels(stack)
     sharpness = [_laplacian_variance(widened(plane, ("float32", "float64"))) for plane in stack]
     best = int(np.argmax(sharpness))
-    return np.array(stack[best : best + 1])
+    return _native(stack[best : best + 1].copy())
 
 
 def _laplacian_variance(plane: NDArray[Any]) -> float:

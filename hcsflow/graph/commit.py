@@ -21,7 +21,14 @@ from pathlib import Path
 
 from hcsflow.errors import FencedError, HcsflowError
 from hcsflow.graph.plugin import Bundle
-from hcsflow.journal import ControlFolder, JournalEntry, read_epoch, write_entry
+from hcsflow.journal import (
+    ControlFolder,
+    JournalEntry,
+    Outcome,
+    read_entry,
+    read_epoch,
+    write_entry,
+)
 from hcsflow.plan import Plan, WritePlan, stable_json
 from hcsflow.plate.names import parse_well
 
@@ -32,6 +39,7 @@ __all__ = [
     "check_epoch",
     "commit_unit",
     "commits_shut_out",
+    "committed_outcome",
     "open_scratch",
     "put_in_place",
     "recipe_of",
@@ -138,6 +146,22 @@ def commit_unit(bundle: Bundle, well: str, output: str, scratch: Path, entry: Jo
             put_in_place(source, target)
         write_entry(control, replace(entry, recipe=recipe_of(bundle.plan, output)))
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def committed_outcome(bundle: Bundle, well: str) -> Outcome | None:
+    """Return the outcome of a well whose outputs this very run has all committed, else None.
+
+    A worker may die after its last commit and before its outcome was fetched; Dask runs the task
+    again then, which need not do anything.
+    """
+    control = ControlFolder(Path(bundle.output))
+    entries = [read_entry(control, write.output, well) for write in bundle.plan.writes]
+    for write, entry in zip(bundle.plan.writes, entries, strict=True):
+        if entry is None or entry.epoch != bundle.epoch:
+            return None
+        if entry.fingerprint != bundle.plan.unit_fingerprint(well, write.output):
+            return None
+    return entries[-1].outcome if entries and entries[-1] else None
 
 
 @contextmanager

@@ -168,13 +168,21 @@ def _recognise(root: Path) -> Microscope:
         if any(map(reader.is_plate_file, _file_names(root))):
             return reader
         looked_for.append(reader.LOOKS_FOR)
+    raise _unknown_layout(root, "; ".join(looked_for))
+
+
+def _unknown_layout(root: Path, looked_for: str) -> PlateError:
+    """Say what was looked for, and what there is instead, likely images first."""
     names = list(islice(_file_names(root), 1000))
-    if not names:
-        raise PlateError(f"{root} holds no files", hint="give the folder that holds the images")
     names.sort(key=lambda name: (not name.lower().endswith(_IMAGE_SUFFIXES), name))
-    raise PlateError(
-        f"{root} is no plate of a layout that is known. Looked for: {'; '.join(looked_for)}. "
-        f"Found: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}",
+    found = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+    if not names:
+        return PlateError(
+            f"{root} holds no files. Looked for {looked_for}",
+            hint="give the folder that holds the images",
+        )
+    return PlateError(
+        f"{root} is no plate of a layout that is known. Looked for {looked_for}. Found {found}",
         hint="give the plate's own folder, or rename the files to one of these forms",
     )
 

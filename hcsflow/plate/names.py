@@ -27,7 +27,7 @@ STANDARD_PLATES = ((2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
 
 MAX_ROWS, MAX_COLUMNS = STANDARD_PLATES[-1]
 
-_WELL = re.compile(r"([A-Z]{1,2})0*([1-9]\d?)")
+_WELL = re.compile(r"([A-Z]|A[A-F])0*([1-9]\d?)")
 _PLANE = re.compile(r"(?P<well>[A-Z]{1,2}\d{2})_s(\d{3,})_w(\d+)_z(\d{3,})_t(\d{3,})")
 
 

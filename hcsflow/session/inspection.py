@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hcsflow.plate.names import PlaneName, format_plane_name
-from hcsflow.view.platemap import planes_in_words
+from hcsflow.view.platemap import counted, planes_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +126,7 @@ def describe_values(plate: Plate, manifest: Manifest) -> str:
     lines = [
         f"{plate.name} ({plate.microscope}, {plate.layout} layout, {plate.acquisition})",
         f"  wells      {len(plate.wells)} of {positions}: {_some(plate.wells)}",
-        f"  fields     {len(plate.fields)}: {tiles} from {grid.origin}{overlap}",
+        f"  fields     {len(plate.fields)}: {tiles} by {grid.origin}{overlap}",
         f"  timepoints {len(plate.timepoints)}",
         *(
             f"  {channel.label:<10} {channel.name}: z {planes_in_words(channel)}"
@@ -141,9 +141,9 @@ def describe_values(plate: Plate, manifest: Manifest) -> str:
 
 def _exceptions(plate: Plate, manifest: Manifest) -> list[str]:
     """Lines that only a plate with something unusual has."""
-    lines = [f"  absent     {manifest.absent} planes (uneven z)"] if manifest.absent else []
+    lines = [f"  absent     {counted(manifest.absent, 'plane')} (uneven z)"] if manifest.absent else []
     lines += [
-        f"  missing    {each['well']}: {each['planes']} planes, {_some(each['first'])}"
+        f"  missing    {each['well']}: {counted(each['planes'], 'plane')}, {_some(each['first'])}"
         for each in _missing(plate, manifest)[:8]
     ]
     if manifest.missing_wells:

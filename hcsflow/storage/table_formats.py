@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import TextIOWrapper
 from typing import Any, BinaryIO
 
 import pandas as pd
@@ -27,16 +26,13 @@ def write_csv(stream: BinaryIO, data: Any, compress: bool) -> None:  # noqa: ARG
     if isinstance(data, str):
         stream.write(data.encode())
         return
-    text = TextIOWrapper(stream, encoding="utf-8", newline="")
-    _frame(data).to_csv(text, index=False, lineterminator="\n")
-    text.detach()
+    _frame(data).to_csv(stream, mode="wb", index=False, lineterminator="\n")
 
 
 def read_csv(stream: BinaryIO) -> pd.DataFrame:
     """Read CSV; an empty file is an empty table."""
-    content = TextIOWrapper(stream, encoding="utf-8")
     try:
-        return pd.read_csv(content)
+        return pd.read_csv(stream)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
 

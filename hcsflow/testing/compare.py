@@ -159,4 +159,5 @@ def label_tiles(
 
 def _plane(pixels: NDArray[Any], layout: ImageLayout) -> NDArray[Any]:
     """Reduce (t, z, y, x) to one plane: the first timepoint, the first z."""
-    return pixels[(0,) * (len(layout.levels[0].axes) - 2)]
+    plane: NDArray[Any] = pixels[(0,) * (len(layout.levels[0].axes) - 2)]
+    return plane

@@ -12,7 +12,7 @@ from hcsflow.view.html import draw_plate, environment
 if TYPE_CHECKING:
     from hcsflow.plate import Channel, Manifest, Measured, Plate
 
-__all__ = ["planes_in_words", "plate_map_html", "well_states"]
+__all__ = ["counted", "planes_in_words", "plate_map_html", "well_states"]
 
 STATES = {
     "complete": ("#2a788e", "#1f5b6b", "complete"),
@@ -41,9 +41,9 @@ def well_states(plate: Plate, manifest: Manifest) -> dict[str, tuple[str, str]]:
             states[well] = ("faulty", f"{well}: {faults[well]}")
         elif lacking[index]:
             total = here + lacking[index]
-            states[well] = ("incomplete", f"{well}: {lacking[index]} of {total} planes missing")
+            states[well] = ("incomplete", f"{well}: {lacking[index]} of {counted(total, 'plane')} missing")
         else:
-            states[well] = ("complete", f"{well}: {here} planes")
+            states[well] = ("complete", f"{well}: {counted(here, 'plane')}")
     return states
 
 
@@ -77,6 +77,17 @@ def plate_map_html(plate: Plate, manifest: Manifest) -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "plane"), counted(1200, "plane")
+    ('1 plane', '1,200 planes')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def planes_in_words(channel: Channel) -> str:
     """Say what a channel's planes are."""
     if channel.is_projection:
@@ -89,10 +100,10 @@ def planes_in_words(channel: Channel) -> str:
 def _facts(plate: Plate) -> list[str]:
     grid = plate.grid
     return [
-        f"{len(plate.wells)} wells of {len(plate.rows) * len(plate.columns)}",
-        f"{len(plate.fields)} fields ({grid.rows} × {grid.columns}, from {grid.origin})",
-        f"{len(plate.timepoints)} timepoints",
-        f"{len(plate.channels)} channels",
+        f"{counted(len(plate.wells), 'well')} of {len(plate.rows) * len(plate.columns)}",
+        f"{counted(len(plate.fields), 'field')} ({grid.rows} × {grid.columns}, {grid.origin})",
+        counted(len(plate.timepoints), "timepoint"),
+        counted(len(plate.channels), "channel"),
         f"{len(plate.z)} z",
         f"{plate.shape_yx[0]} × {plate.shape_yx[1]} px {plate.dtype}",
     ]
@@ -106,7 +117,8 @@ def _notes(plate: Plate, manifest: Manifest) -> list[str]:
         wells = np.unique(manifest.missing[:, 0])
         names = ", ".join(plate.wells[i] for i in wells[:12].tolist())
         more = " …" if len(wells) > 12 else ""
-        notes.append(f"missing: {len(manifest.missing)} planes in {names}{more}")
+        planes = counted(len(manifest.missing), "plane")
+        notes.append(f"missing: {planes} in {names}{more}")
     if manifest.ignored:
         left = ", ".join(f"{count} × {reason}" for reason, count in manifest.ignored)
         notes.append(f"left aside: {left}")

@@ -30,8 +30,10 @@ def format_duration(seconds: float) -> str:
     Examples
     --------
     >>> format_duration(7.2), format_duration(95), format_duration(7300)
-    ('7 s', '1 min 35 s', '2 h 02 min')
+    ('7.2 s', '1 min 35 s', '2 h 02 min')
     """
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -159,7 +161,7 @@ class RunProgress:
             self._bar = Progress(
                 SpinnerColumn(),
                 BarColumn(bar_width=28),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 console=self._console,
                 transient=True,
             )

@@ -215,7 +215,7 @@ def _timings(record: RunRecord) -> list[dict[str, str | float]]:
     return [
         {
             "step": step,
-            "total": format_duration(sum(values)) if sum(values) >= 10 else f"{sum(values):.2f} s",
+            "total": format_duration(sum(values)),
             "median": f"{statistics.median(values):.2f} s",
             "longest": f"{max(values):.2f} s",
             "percent": round(100 * sum(values) / total, 1),

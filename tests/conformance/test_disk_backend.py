@@ -7,7 +7,6 @@ from hcsflow.testing.backends import BackendTests
 
 
 class TestDiskStorageBackend(BackendTests):
-
     @pytest.fixture
     def backend(self, tmp_path):
         return DiskStorageBackend(tmp_path)

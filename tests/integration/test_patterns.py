@@ -198,9 +198,7 @@ def test_special_values_travel_and_are_stored(run, plate_and_code):
     _, out = run(
         hf.FunctionStep({"w2": top, "*": "DROP"}, name="pick"),
         hf.FunctionStep(find),
-        hf.FunctionStep(
-            measure, variable_components=["channel", "z"], input_source=PIPELINE_START
-        ),
+        hf.FunctionStep(measure, variable_components=["channel", "z"], input_source=PIPELINE_START),
     )
     labels = stored(out, path="0/labels/cells/0")
     assert labels.shape == (2, plate.model.grid.rows * SIZE, plate.model.grid.columns * SIZE)

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 __all__ = ["LOOKS_FOR", "open_plate", "read_stage_positions"]
 
 LOOKS_FOR = (
-    "an .HTD file, or TIFFs named [<plate>_]<well>[_s<site>][_w<wave>][_z<z>][_t<time>][<UUID>]"
+    "ImageXpress: an .HTD file, or TIFFs named [<plate>_]<well>[_s<site>][_w<wave>][_z<z>][_t<time>][<UUID>]"
     ".tif, also below <date>/<id>, TimePoint_<n> and ZStep_<n>"
 )
 

@@ -31,9 +31,9 @@ class TinyRun:
         for path in self.plate.iterdir():
             path.unlink()
 
-    def __call__(self, wells: str = "A01 A02 B01", *, scale: int = 1, **options) -> RunResult:
+    def __call__(self, planned: str = "A01 A02 B01", *, scale: int = 1, **options) -> RunResult:
         self.events = []
-        plan = tiny_plan(tuple(wells.split()), scale=scale)
+        plan = tiny_plan(tuple(planned.split()), scale=scale)
         asked = RunOptions(**{"cluster": "threads", "task": tiny_task} | options)
         return run_plan(
             plan,

@@ -103,9 +103,7 @@ def tiny_plan(wells=WELLS, *, scale: int = 1, failed=(), pipeline: str = "tiny")
         z=1,
         has_unit=True,
     )
-    write = WritePlan(
-        "", 0, "images.zarr", image, tables=(TableWrite("cells", 0, "cells", None),)
-    )
+    write = WritePlan("", 0, "images.zarr", image, tables=(TableWrite("cells", 0, "cells", None),))
     return Plan(
         pipeline=pipeline,
         plate=tiny_plate(),

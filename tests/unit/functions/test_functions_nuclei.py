@@ -42,10 +42,10 @@ def _field(seed, number=120, heights=3):
     labels = np.zeros((SIZE, SIZE), np.uint32)
     signal = np.zeros((SIZE, SIZE))
     nearest = np.full((SIZE, SIZE), np.inf)
-    for number, (cy, cx, radius) in enumerate(placed, start=1):
+    for index, (cy, cx, radius) in enumerate(placed, start=1):
         away = np.hypot(y - cy, x - cx)
         mine = (away <= radius) & (away - radius < nearest)
-        labels[mine] = number
+        labels[mine] = index
         nearest = np.minimum(nearest, away - radius)
         shape = np.clip((radius + 0.5 - away), 0, 1) * (1 - 0.3 * (away / radius).clip(0, 1) ** 2)
         signal = np.maximum(signal, rng.uniform(250, 700) * shape)

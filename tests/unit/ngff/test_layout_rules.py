@@ -206,7 +206,7 @@ grids = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
 
 @given(st.tuples(sides, sides), grids)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_pyramids_keep_the_rules(field, grid):
     pitch, levels = plan_pyramid(field, grid)
     last = [p >> (levels - 1) for p in pitch]
@@ -246,7 +246,7 @@ def plane_sets(draw):
 
 
 @given(plane_sets(), st.sampled_from(["well", "file"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_regions_are_disjoint_on_chunk_edges_and_cover_all_planes(drawn, strategy):
     planes, grid = drawn
     layout = lay_out(planes, grid, chunk_strategy=ZarrChunkStrategy(strategy))

@@ -91,8 +91,8 @@ def test_planes_are_read_back_where_they_belong(tmp_path, strategy, dtype):
         found = zarr.open_array(tmp_path / array.path, mode="r")[:]
         np.testing.assert_array_equal(found, want)
         if np.dtype(dtype).kind == "f":
-            want = ((want[..., ::2, ::2] + want[..., ::2, 1::2])
-                    + (want[..., 1::2, ::2] + want[..., 1::2, 1::2])) * np.float32(0.25)  # fmt: skip
+            pairs = want[..., ::2] + want[..., 1::2]
+            want = (pairs[..., ::2, :] + pairs[..., 1::2, :]) * np.float32(0.25)
         else:
             w = want.astype(np.int64)
             total = w[..., ::2, ::2] + w[..., ::2, 1::2] + w[..., 1::2, ::2] + w[..., 1::2, 1::2]
@@ -122,14 +122,13 @@ def test_black_planes_are_stored_and_absent_ones_are_not(tmp_path, strategy):
 
 
 @pytest.mark.parametrize("kind", ["image", "label"])
-def test_tiles_are_padded_by_their_edge_labels_by_background(tmp_path, monkeypatch, kind):
+def test_tiles_are_padded_by_their_edge_labels_by_background(tmp_path, kind):
     planes = planes_of(fields=(0,), channels=(0,), z=((0,),), shape_yx=(1031, 1033), dtype="uint32")
     layout = lay_out(planes, kind=kind)
     assert layout.pitch_yx == (1032, 1034)
     ramp = np.arange(1, 1031 * 1033 + 1, dtype="uint32").reshape(1031, 1033)
     write_all(tmp_path, layout, planes, lambda *_: ramp)
     tile = zarr.open_array(tmp_path / layout.levels[0].path, mode="r")[..., 1032:, :1034].squeeze()
-    np.testing.assert_array_equal(tile[:1031, :1033], ramp)
     edge = np.pad(ramp, ((0, 1), (0, 1)), mode="edge" if kind == "image" else "constant")
     np.testing.assert_array_equal(tile, edge)
 
@@ -206,6 +205,34 @@ def test_the_same_calls_give_the_same_bytes(tmp_path, hash_tree):
     assert hash_tree(tmp_path / "a") == hash_tree(tmp_path / "b")
 
 
+@pytest.mark.slow
+def test_nine_fields_of_1080_px_are_one_object_or_ninety_with_equal_pixels(tmp_path):
+    stack = (0, 1, 2, 3, 4)
+    planes = planes_of(fields=tuple(range(9)), z=(stack, stack), shape_yx=(1080, 1080))
+    grid = FieldGrid(3, 3, tuple((n // 3, n % 3) for n in range(9)), "drawn")
+    arrays = []
+    for strategy, count in (("well", 1), ("file", 90)):
+        layout = plan_image(
+            path="0",
+            kind="image",
+            planes=planes,
+            grid=grid,
+            config=ZarrConfig(chunk_strategy=ZarrChunkStrategy(strategy)),
+            pixel_size_um=0.65,
+            z_step_um=5.0,
+        )
+        record = write_all(tmp_path / strategy, layout, planes)
+        assert sum(stored.path.startswith("0/0/") for stored in record.objects) == count
+        assert len(record.objects) == count + 3
+        arrays.append(zarr.open_array(tmp_path / strategy / "0/0", mode="r"))
+    for key in planes.iter_keys():
+        row, column = grid.cells[key.field]
+        y, x = slice(row * 1080, row * 1080 + 1080), slice(column * 1080, column * 1080 + 1080)
+        want = pixels_of(key, planes)
+        for array in arrays:
+            np.testing.assert_array_equal(array[key.channel, key.z, y, x], want)
+
+
 def test_memory_does_not_grow_with_the_well(tmp_path):
     """Python's own peak for 4 and for 40 planes of 512 KiB."""
     peaks = []
@@ -253,7 +280,7 @@ def test_windows_of_float_images_hold_the_values_and_ignore_order(values, random
     assert windows[0] == windows[1]
     window = windows[0]
     assert window.min <= window.start < window.end
-    low = sorted(values)[0]
+    low = min(values)
     assert abs(window.start - low) <= max(abs(low) / 64, 1.0) or window.start <= low
 
 

@@ -124,7 +124,7 @@ def test_records_hold_size_and_checksum_of_the_file(tmp_path, is_sharded):
     assert checksum_of(b"123456789") == "crc32c:e3069283"  # the check value of CRC-32C
 
 
-@pytest.mark.parametrize("codec", sorted(CODECS))
+@pytest.mark.parametrize("codec", ["blosc-zstd", "gzip"])
 def test_another_process_writes_the_same_bytes(tmp_path, codec):
     """Blosc's bytes would depend on its threads, gzip's on the time."""
     script = (

@@ -37,7 +37,8 @@ def test_other_objects_are_copied_in_and_out():
     table = pd.DataFrame({"area": [1, 2]})
     memory.save(table, "table")
     table.loc[0, "area"] = 99
-    memory.load("table").loc[0, "area"] = 98
+    loaded = memory.load("table")
+    loaded.loc[0, "area"] = 98
     assert memory.load("table")["area"].tolist() == [1, 2]
     nested = {"labels": [np.zeros(3)]}
     memory.save(nested, "nested")

@@ -1,0 +1,243 @@
+"""Runs on real worker processes: death, time limits, interruption, sockets, closing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from distributed import Client, LocalCluster
+
+from hcsflow.errors import UsageError
+from hcsflow.execute import RunOptions
+from hcsflow.execute.clusters import default_workers, open_cluster, prestart, select_cluster
+from hcsflow.execute.lock import cancel_run, live_holder
+
+HERE = Path(__file__).parent
+
+RUN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from conftest import TinyRun
+
+if __name__ == "__main__":
+    run = TinyRun.__new__(TinyRun)
+    run.plate, run.output, run.events = Path(sys.argv[1]), Path(sys.argv[2]), []
+    print(run(sys.argv[3], cluster="local", workers=2).counts)
+"""
+
+
+def worker_processes() -> list[psutil.Process]:
+    """Every process below this one but the forkserver, tracker and those that are ending."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        words = " ".join(process.cmdline())
+        if process.status() == psutil.STATUS_ZOMBIE or "resource_tracker" in words:
+            continue
+        if "forkserver" in words and process.ppid() == os.getpid():
+            continue
+        found.append(process)
+    return found
+
+
+def wait_for(condition, seconds: float = 30.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+@pytest.fixture
+def program(tiny, tmp_path):
+    """Start the tiny run as a program of its own."""
+    script = tmp_path / "run.py"
+    script.write_text(RUN.format(here=str(HERE)))
+    started = []
+
+    def start(wells: str) -> subprocess.Popen:
+        command = [sys.executable, str(script), str(tiny.plate), str(tiny.output), wells]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_killed_worker_changes_nothing_and_nothing_is_left_running(
+    tiny, data_files, capfd, hash_tree
+):
+    tiny(cluster="threads")
+    undisturbed = data_files(tiny.output)
+    tiny.misbehave("A02", "die-once")
+    started = time.monotonic()
+    result = tiny(cluster="local", workers=2, fresh=True)
+    assert {o.status for o in result.outcomes} == {"done"}
+    assert time.monotonic() - started < 30
+    assert data_files(tiny.output) == undisturbed
+    wait_for(lambda: not worker_processes(), 10)
+    assert "distributed" not in capfd.readouterr().err
+
+
+def test_everything_listens_on_loopback_only():
+    plan = select_cluster("local", workers=1, memory_bytes=8 << 30)
+    with open_cluster(plan) as (client, cluster):
+        pid = client.submit(os.getpid).result(timeout=30)
+        listening = [
+            connection.laddr.ip
+            for process in (psutil.Process(), psutil.Process(pid))
+            for connection in process.net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert set(listening) == {"127.0.0.1"}
+        environment = client.submit(lambda: dict(os.environ)).result(timeout=30)
+        assert "MALLOC_TRIM_THRESHOLD_" not in environment
+        assert environment["OMP_NUM_THREADS"] == "1"
+        assert cluster.status.name == "running"
+    wait_for(lambda: not psutil.pid_exists(pid), 10)
+
+    threads = select_cluster("threads", workers=1, memory_bytes=8 << 30)
+    with open_cluster(threads):
+        ips = {
+            connection.laddr.ip
+            for connection in psutil.Process().net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        }
+    assert ips == {"127.0.0.1"}
+
+
+def test_a_cluster_is_closed_after_an_error_too():
+    plan = select_cluster("local", workers=1, memory_bytes=8 << 30)
+
+    def fail_inside() -> None:
+        with open_cluster(plan) as (client, _):
+            client.submit(time.sleep, 60)
+            raise ZeroDivisionError
+
+    started = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        fail_inside()
+    assert time.monotonic() - started < 25
+    wait_for(lambda: not worker_processes(), 10)
+
+
+@pytest.mark.slow
+def test_a_well_that_kills_its_workers_crashes_and_the_others_are_done(tiny):
+    tiny.misbehave("A02", "die")
+    result = tiny("A01 A02 A03 B01 B02", cluster="local", workers=2)
+    statuses = {o.well: o.status for o in result.outcomes}
+    assert statuses.pop("A02") == "crashed"
+    assert set(statuses.values()) == {"done"}
+    (failure,) = result.failures
+    assert failure.error == "KilledWorker"
+    assert failure.hint is not None
+
+
+def test_a_well_over_its_time_is_failed_and_its_worker_restarted(tiny):
+    tiny.misbehave("A01", "sleep")
+    result = tiny("A01 A02 A03", cluster="local", workers=1, timeout_s=1.5)
+    statuses = {o.well: (o.status, o.error) for o in result.outcomes}
+    assert statuses == {
+        "A01": ("failed", "TimeoutError"),
+        "A02": ("done", None),
+        "A03": ("done", None),
+    }
+
+
+@pytest.mark.slow
+def test_a_second_run_is_refused_and_ctrl_c_ends_the_first_cleanly(tiny, program):
+    tiny.misbehave("B01", "sleep")
+    first = program("A01 A02 B01")
+    wait_for(lambda: (tiny.output / "images.zarr/A/02/zarr.json").exists())
+    second = program("A01 A02 B01")
+    _, errors = second.communicate(timeout=60)
+    assert "OutputLockedError" in errors
+    assert f"process {first.pid} on" in errors
+    assert cancel_run(tiny.output) is True
+    _, errors = first.communicate(timeout=60)
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    assert live_holder(tiny.output) is None
+    assert (tiny.output / "images.zarr" / "zarr.json").exists()
+    tiny.behave()
+    assert tiny().counts == {"skipped": 2, "done": 1}
+
+
+@pytest.mark.slow
+def test_a_run_killed_midway_is_completed_by_the_same_command(tiny, program, data_files):
+    tiny(cluster="threads")
+    undisturbed = data_files(tiny.output)
+    tiny(cluster="threads", planned="", fresh=True)
+    tiny.misbehave("B01", "sleep")
+    first = program("A01 A02 B01")
+    wait_for(lambda: (tiny.output / ".hcsflow/journal/final/A02.json").exists())
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    tiny.behave()
+    assert tiny(cluster="local", workers=2).counts == {"skipped": 2, "done": 1}
+    assert data_files(tiny.output) == undisturbed
+
+
+def test_a_running_cluster_is_used_and_left_running(tiny):
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            protocol="tcp://",
+            host="127.0.0.1",
+            dashboard_address=None,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        assert tiny(cluster=client).counts == {"done": 3}
+        assert tiny(cluster=cluster.scheduler_address, scale=2).counts == {"done": 3}
+        assert client.submit(sum, [1, 2]).result(timeout=20) == 3
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    script = tmp_path / "naked.py"
+    script.write_text(
+        "from hcsflow.execute.clusters import open_cluster, select_cluster\n"
+        "with open_cluster(select_cluster('local', workers=1, memory_bytes=8 << 30)): pass\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 1
+    assert "would run itself again" in ran.stderr
+
+
+def test_default_workers_fit_cores_wells_and_memory():
+    sizes = {"memory_bytes": 16 << 30, "projected_bytes": 3 << 30}
+    assert default_workers(cores=8, wells=384, **sizes) == 4
+    assert default_workers(cores=2, wells=384, **sizes) == 2
+    assert default_workers(cores=8, wells=1, **sizes) == 1
+    assert default_workers(cores=8, wells=0, memory_bytes=1, projected_bytes=1) == 1
+
+
+def test_choosing_a_cluster_is_pure():
+    plan = select_cluster("local", workers=3, memory_bytes=6 << 30)
+    assert plan.kwargs["memory_limit"] == 2 << 30
+    assert plan.kwargs["n_workers"] == 3
+    assert select_cluster("tcp://a:1", workers=1, memory_bytes=1).target == "tcp://a:1"
+    with pytest.raises(UsageError, match="dask Client"):
+        select_cluster(3, workers=1, memory_bytes=1)
+    with pytest.raises(UsageError, match="workers"):
+        RunOptions(workers=0)
+
+
+def test_prestart_returns_at_once():
+    started = time.monotonic()
+    prestart()
+    assert time.monotonic() - started < 2

@@ -1,0 +1,184 @@
+"""Who may write to an output: lock, epoch, fencing, and the commit of a folder."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from hcsflow.errors import FencedError, OutputLockedError
+from hcsflow.execute.lock import live_holder, locked
+from hcsflow.graph import commit
+from hcsflow.graph.commit import commit_unit, put_in_place, unit_scratch, well_folder
+from hcsflow.graph.plugin import Bundle
+from hcsflow.journal import ControlFolder, JournalEntry, ObjectRecord, Outcome, read_epoch
+from tiny_task import tiny_manifest, tiny_plan
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from hcsflow.execute.lock import locked
+with locked(Path(sys.argv[1])) as lock:
+    print(lock.epoch, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock of ``tmp_path``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "1\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_live_run_keeps_others_out_and_a_killed_one_does_not(tmp_path, holder):
+    with pytest.raises(OutputLockedError, match=f"process {holder.pid} on"), locked(tmp_path):
+        pass
+    found = live_holder(tmp_path)
+    assert found is not None
+    assert found.pid == holder.pid
+    holder.kill()
+    holder.wait()
+    assert live_holder(tmp_path) is None
+    with locked(tmp_path) as lock:
+        assert lock.epoch == 2
+
+
+def test_the_same_process_cannot_take_it_twice(tmp_path):
+    with locked(tmp_path), pytest.raises(OutputLockedError), locked(tmp_path):
+        pass
+    assert not ControlFolder(tmp_path).lock.exists()
+
+
+def test_epochs_only_grow(tmp_path):
+    epochs = []
+    for _ in range(3):
+        with locked(tmp_path) as lock:
+            epochs.append(lock.epoch)
+    assert epochs == sorted(set(epochs))
+
+
+def test_another_hosts_lock_is_taken_over_once_its_heart_stops(tmp_path):
+    control = ControlFolder(tmp_path)
+    control.root.mkdir()
+    there = {"host": "elsewhere", "namespace": "", "pid": 1, "started": 0.0, "epoch": 7}
+    control.lock.write_text(json.dumps(there))
+    with pytest.raises(OutputLockedError, match="elsewhere"), locked(tmp_path):
+        pass
+    past = time.time() - 120
+    os.utime(control.lock, (past, past))
+    with locked(tmp_path) as lock:
+        assert lock.epoch == 8
+
+
+def bundle_in(output: Path, epoch: int) -> Bundle:
+    plan = tiny_plan(("A01",))
+    return Bundle(plan, tiny_manifest(output, plan), str(output), str(output), epoch, 1 << 30)
+
+
+def write_unit(bundle: Bundle, scratch: Path, text: str) -> JournalEntry:
+    path = f"images.zarr/{well_folder(bundle.plan, 'A01')}/0/object"
+    file = unit_scratch(scratch, "") / path
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    record = ObjectRecord(path, len(text), "crc32c:00000000")
+    outcome = Outcome("A01", "scale", "done")
+    fingerprint = bundle.plan.unit_fingerprint("A01", "")
+    return JournalEntry("A01", "", fingerprint, 0, bundle.epoch, (record,), outcome, "")
+
+
+def test_a_task_of_an_earlier_run_cannot_commit(tmp_path):
+    out, scratch = tmp_path / "out", tmp_path / "scratch"
+    with locked(out) as first:
+        orphan = bundle_in(out, first.epoch)
+    with locked(out):
+        entry = write_unit(orphan, scratch, "old")
+        with pytest.raises(FencedError, match="belongs to run"):
+            commit_unit(orphan, "A01", "", unit_scratch(scratch, ""), entry)
+    assert not (out / "images.zarr").exists()
+    assert not ControlFolder(out).entry("", "A01").exists()
+
+
+def test_a_run_that_was_taken_over_notices(tmp_path):
+    control = ControlFolder(tmp_path)
+    with locked(tmp_path) as lock:
+        lock.check()
+        control.epoch.write_text(str(lock.epoch + 1))
+        with pytest.raises(FencedError, match="taken over"):
+            lock.check()
+    assert read_epoch(control) == lock.epoch + 1
+
+
+def test_a_commit_replaces_the_old_well_whole(tmp_path):
+    out = tmp_path / "out"
+    with locked(out) as lock:
+        bundle = bundle_in(out, lock.epoch)
+        for text in ("one", "second"):
+            scratch = tmp_path / text
+            entry = write_unit(bundle, scratch, text)
+            commit_unit(bundle, "A01", "", unit_scratch(scratch, ""), entry)
+            assert (out / "images.zarr/A/01/0/object").read_text() == text
+            assert not unit_scratch(scratch, "").exists()
+
+
+def test_a_unit_that_lacks_an_object_is_not_committed(tmp_path):
+    out = tmp_path / "out"
+    with locked(out) as lock:
+        bundle = bundle_in(out, lock.epoch)
+        entry = write_unit(bundle, tmp_path / "scratch", "text")
+        unit = unit_scratch(tmp_path / "scratch", "")
+        (unit / entry.objects[0].path).write_text("te")
+        with pytest.raises(Exception, match="expected 4 bytes before the commit, found 2"):
+            commit_unit(bundle, "A01", "", unit, entry)
+    assert not (out / "images.zarr").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges folders atomically")
+def test_a_reader_always_finds_one_whole_version(tmp_path):
+    target, stop, seen = tmp_path / "well", threading.Event(), set()
+
+    def read() -> None:
+        while not stop.is_set():
+            with suppress(NotADirectoryError):
+                folder = os.open(target, os.O_RDONLY)  # a reader that has the folder open
+                names = os.listdir(folder)
+                os.close(folder)
+                seen.add(len(names))
+
+    def draft(version: int) -> Path:
+        source = tmp_path / f"draft{version}"
+        source.mkdir()
+        for i in range(3):
+            (source / f"{version}-{i}").touch()
+        return source
+
+    put_in_place(draft(0), target)
+    reader = threading.Thread(target=read)
+    reader.start()
+    for version in range(1, 200):
+        put_in_place(draft(version), target)
+    stop.set()
+    reader.join()
+    assert seen == {3}
+    assert len(list((tmp_path / "draft7").iterdir())) == 3  # the version before, to be removed
+
+
+def test_without_exchange_the_old_folder_is_moved_out_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(commit, "_LINUX", False)
+    for name in ("well", "draft"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    put_in_place(tmp_path / "draft", tmp_path / "well")
+    assert [p.name for p in (tmp_path / "well").iterdir()] == ["draft"]
+    assert [p.name for p in (tmp_path / "draft").iterdir()] == ["well"]
