@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
@@ -25,9 +26,12 @@ PACKAGES = (
 )  # fmt: skip
 
 
+PR_SET_CHILD_SUBREAPER = 36
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run of one process: wall and CPU seconds (children included), exit status."""
+    """One run of one process: wall and CPU seconds (descendants included), exit status."""
 
     wall_s: float
     cpu_s: float
@@ -35,18 +39,41 @@ class Sample:
 
 
 def run(command: Sequence[str | Path], **options: Any) -> Sample:
-    """Run a command to its end and time it; raise with its output if it fails."""
+    """Run a command to its end and time it; raise with its output if it fails.
+
+    Descendants that outlive it are waited for, after the clock stops, so that their CPU time is
+    counted; Linux only, elsewhere theirs is left out.
+    """
+    adopt_orphans()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False, **options
     )
     wall = time.perf_counter() - start
+    wait_for_orphans()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise SystemExit(f"{command} ended {done.returncode}\n{done.stdout}\n{done.stderr}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Sample(wall, cpu, done.returncode)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def wait_for_orphans(timeout_s: float = 10.0) -> None:
+    """Collect every child that has ended or ends soon."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.01)
+        except ChildProcessError:
+            return
 
 
 def interleave(
@@ -67,13 +94,16 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
         "median": statistics.median(values),
         "min": min(values),
         "max": max(values),
-        "values": list(values),
+        "values": [round(value, 4) for value in values],
     }
 
 
-def ratios(ours: Sequence[Sample], theirs: Sequence[Sample]) -> dict[str, Any]:
-    """Return the spread of wall-time ratios, round by round."""
-    return spread([a.wall_s / b.wall_s for a, b in zip(ours, theirs, strict=True)])
+def ratios(
+    ours: Sequence[Sample], theirs: Sequence[Sample], *, of: str = "wall_s"
+) -> dict[str, Any]:
+    """Return the spread of the ratios of two candidates, round by round."""
+    pairs = zip(ours, theirs, strict=True)
+    return spread([getattr(a, of) / getattr(b, of) for a, b in pairs])
 
 
 def samples(taken: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:

@@ -67,8 +67,10 @@ def draw(raw: Any, labels: Any, counts: dict[str, int], failed: list[str]) -> No
 def outlines(labels: Any) -> Any:
     """Return the objects' borders as RGBA."""
     edge = np.zeros(labels.shape, bool)
-    edge[1:] |= labels[1:] != labels[:-1]
-    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    for axis in (0, 1):
+        changes = np.diff(labels.astype(int), axis=axis) != 0
+        np.moveaxis(edge, axis, 0)[1:] |= np.moveaxis(changes, axis, 0)
+        np.moveaxis(edge, axis, 0)[:-1] |= np.moveaxis(changes, axis, 0)
     drawn = np.zeros((*labels.shape, 4))
     drawn[edge] = mpl.colors.to_rgba("#ffb000")
     return drawn

@@ -93,7 +93,7 @@ def _write_plate(folder: Path, count: int) -> Truth:
         z=3,
         size=512,
         metaseries=True,
-        faults={names[2]: "missing plane", names[-2]: "truncated TIFF"},
+        faults={names[1]: "missing plane", names[-2]: "truncated TIFF"},
     )
     truth.save(folder / TRUTH)
     return truth

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app([a for a in given if a != "--debug"], prog_name="hcsflow", obj=given)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # older releases of typer let it through
         return 130
     except (HcsflowError, OSError) as error:
         if debug:

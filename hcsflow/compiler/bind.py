@@ -291,7 +291,7 @@ def _target(step: FunctionStep, output: SpecialOutput) -> SpecialTarget:
         return SpecialTarget(
             output.name, name, f"special/{step.name}/{name}", "memory", "memory", name
         )
-    kind = cast("Literal['labels', 'table', 'function']", kind_of(materializer))
+    kind = kind_of(materializer)
     stored_as = getattr(materializer, "name", None) or name
     link = getattr(materializer, "labels", None)
     if link is not None:

@@ -148,4 +148,6 @@ def _warnings(plate: Plate, manifest: Manifest) -> tuple[str, ...]:
     if len(manifest.missing):
         wells = len({int(w) for w in manifest.missing[:, 0]})
         found.append(f"{len(manifest.missing)} planes are missing in {wells} wells")
+    if manifest.missing_wells:
+        found.append(f"no files of {len(manifest.missing_wells)} promised wells")
     return tuple(found)

@@ -41,6 +41,7 @@ PRELOAD = (
 
 THREAD_LIMITS = dict.fromkeys(THREAD_VARIABLES, "1")
 CLOSE_TIMEOUT_S = 10.0
+REACH_TIMEOUT_S = 10.0
 MAX_DEATHS = 3
 
 
@@ -190,7 +191,7 @@ def open_cluster(plan: ClusterPlan) -> Iterator[tuple[Any, Any]]:
         yield plan.target, None
         return
     if plan.kind == "address":
-        client = Client(plan.target, set_as_default=False, timeout=10)
+        client = _reach(plan.target)
         try:
             yield client, None
         finally:
@@ -202,6 +203,25 @@ def open_cluster(plan: ClusterPlan) -> Iterator[tuple[Any, Any]]:
             yield client, cluster
         finally:
             _close(client)
+
+
+def _reach(address: str) -> Any:
+    """Return a client of a scheduler that is already there.
+
+    Raises
+    ------
+    UsageError
+        If none answers.
+    """
+    from distributed import Client
+
+    try:
+        return Client(address, set_as_default=False, timeout=REACH_TIMEOUT_S)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"no scheduler answers at {address}: {error}",
+            hint="is `dask scheduler` running there, and is the port open?",
+        ) from error
 
 
 @contextmanager

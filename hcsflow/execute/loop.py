@@ -6,6 +6,7 @@ import queue
 import time
 import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -167,15 +168,17 @@ class WellLoop:
         future, segment = item.future, self._plan.segments[-1].name
         if item.is_timed_out:
             return _failure(item.well, segment, "TimeoutError", "took longer than the timeout")
-        if future.status == "finished":
-            outcome: Outcome = future.result(timeout=RESULT_TIMEOUT_S)
-            if outcome.error == FencedError.__name__:
-                raise FencedError(outcome.message or "another run holds the output")
-            return outcome
         if future.status == "error":
-            return _error_outcome(item.well, segment, future)
-        message = "the connection to the scheduler was lost"
-        return Outcome(item.well, segment, "crashed", error="SchedulerLost", message=message)
+            return _error_outcome(item.well, segment, future.exception(), future.traceback())
+        try:
+            outcome: Outcome = future.result(timeout=RESULT_TIMEOUT_S)
+        except KilledWorker as error:
+            return _error_outcome(item.well, segment, error, None)
+        except (CancelledError, TimeoutError, OSError) as error:
+            return _lost_outcome(item.well, segment, error)
+        if outcome.error == FencedError.__name__:
+            raise FencedError(outcome.message or "another run holds the output")
+        return outcome
 
     def _restart_late(self, timeout_s: float) -> None:
         """Restart the workers whose task has been running for too long."""
@@ -221,15 +224,25 @@ class WellLoop:
                 self._client.unsubscribe_topic(TOPIC)
 
 
-def _error_outcome(well: str, segment: str, future: Future) -> Outcome:
-    """Return what is recorded of a task that raised, though tasks never do, or was killed."""
-    error = future.exception(timeout=RESULT_TIMEOUT_S)
+def _error_outcome(well: str, segment: str, error: BaseException, trace: Any) -> Outcome:
+    """Return what is recorded of a task that was killed, or that raised, though none does."""
     if isinstance(error, KilledWorker):
         message = f"its worker died {error.allowed_failures + 1} times while on it"
         hint = "it may need more memory than a worker has: use fewer workers"
         return Outcome(well, segment, "crashed", error="KilledWorker", message=message, hint=hint)
-    trace = "".join(traceback.format_exception(error)) if error else None
-    return _failure(well, segment, type(error).__name__, str(error), trace)
+    text = "".join(traceback.format_exception(type(error), error, trace))
+    return _failure(well, segment, type(error).__name__, str(error), text)
+
+
+def _lost_outcome(well: str, segment: str, error: BaseException) -> Outcome:
+    return Outcome(
+        well,
+        segment,
+        "crashed",
+        error="SchedulerLost",
+        message=f"the cluster is gone: {error}",
+        hint="run the same command again: what is done is skipped",
+    )
 
 
 def _failure(

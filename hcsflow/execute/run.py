@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dask.system import CPU_COUNT
 from distributed.system import MEMORY_LIMIT
 
-from hcsflow.errors import PlanRefusedError, UsageError
+from hcsflow.errors import HcsflowError, PlanRefusedError, UsageError
 from hcsflow.execute.clusters import ClusterPlan, default_workers, open_cluster, select_cluster
+from hcsflow.execute.dashboard import offer_dashboard
 from hcsflow.execute.events import EventLog, Listener
 from hcsflow.execute.finalise import finalise, list_wells
 from hcsflow.execute.lock import OutputLock, locked
@@ -162,30 +163,31 @@ class _Run:
 
     def _process_on(
         self,
-        client: Client,
         cluster: ClusterPlan,
         wells: Sequence[str],
         outcomes: dict[str, Outcome],
         ledger: Ledger,
     ) -> None:
-        plan = self.bundle.plan
+        plan, options = self.bundle.plan, self.options
         plan_id = uuid.uuid4().hex[:12]
         # On a scheduler that others use too, two runs must not share keys.
         label = plan.plate.name if cluster.kwargs else f"{plan.plate.name} ({plan_id})"
-        memory = _memory_per_worker(client, plan)
-        bundle = replace(self.bundle, memory_bytes=memory)
-        with _shipped(client, plan_id, bundle, cluster):
-            loop = WellLoop(client, plan, plan_id=plan_id, label=label, task=self.options.task)
-            news = loop.run(wells, retries=self.options.retries, timeout_s=self.options.timeout_s)
-            with closing(news):
-                for item in news:
-                    if isinstance(item, dict):
-                        self._tell_step(item)
-                        continue
-                    self._settle(item, outcomes)
-                    self._list_at_times(ledger)
-                    if self._must_stop(outcomes):
-                        break
+        with ExitStack() as stack:
+            client, own = stack.enter_context(open_cluster(cluster))
+            bundle = replace(self.bundle, memory_bytes=_memory_per_worker(client, plan))
+            stack.enter_context(_shipped(client, plan_id, bundle, cluster))
+            link = offer_dashboard(own.scheduler) if own else client.dashboard_link
+            self.events.tell("cluster_started", dashboard=link)
+            loop = WellLoop(client, plan, plan_id=plan_id, label=label, task=options.task)
+            news = loop.run(wells, retries=options.retries, timeout_s=options.timeout_s)
+            for item in stack.enter_context(closing(news)):
+                if isinstance(item, dict):
+                    self.events.tell(item["kind"], item["well"], **item["data"])
+                    continue
+                self._settle(item, outcomes)
+                self._list_at_times(ledger)
+                if self._must_stop(outcomes):
+                    break
 
     def _list_at_times(self, ledger: Ledger) -> None:
         """Let the plates list the wells done so far, so that they can be looked at meanwhile."""
@@ -213,14 +215,6 @@ class _Run:
         clear_failure(ControlFolder(Path(self.bundle.output)), well)
         first = ledger.entry(self.bundle.plan.writes[-1].output, well).outcome
         return Outcome(well, first.segment, "skipped", outputs=first.outputs, objects=first.objects)
-
-    def _tell_step(self, message: dict[str, Any]) -> None:
-        data = message.get("data")
-        self.events.tell(
-            str(message.get("kind")),
-            message.get("well"),
-            **(data if isinstance(data, dict) else {}),
-        )
 
     def _tell_end(self, result: RunResult) -> None:
         counts = result.counts
@@ -281,7 +275,18 @@ def _shipped(client: Client, plan_id: str, bundle: Bundle, cluster: ClusterPlan)
     """Give all workers the plan, and take it back at the end."""
     register_families()
     plugin = PlanPlugin(plan_id, bundle, own_process=cluster.kind == "local")
-    client.register_plugin(plugin)
+    try:
+        client.register_plugin(plugin)
+    except ImportError as error:
+        raise UsageError(
+            f"a worker of the cluster cannot load the plan: {error}",
+            hint="install hcsflow and the step functions' packages where the workers run",
+        ) from error
+    except OSError as error:
+        raise HcsflowError(
+            f"the cluster is gone: {error}",
+            hint="run the same command again: what is done is skipped",
+        ) from error
     try:
         yield
     finally:

@@ -25,7 +25,7 @@ def gaussian_kernel(sigma: float, truncate: float = 4.0) -> NDArray[np.float64]:
     Examples
     --------
     >>> gaussian_kernel(0.5).round(3).tolist()
-    [0.0, 0.107, 0.787, 0.107, 0.0]
+    [0.0, 0.106, 0.787, 0.106, 0.0]
     """
     radius = int(truncate * sigma + 0.5)
     x = np.arange(-radius, radius + 1)

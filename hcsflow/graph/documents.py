@@ -61,7 +61,7 @@ def finish_well(  # noqa: PLR0913 - a well's parts
     )
     stored.extend(_tables(plan, write, sink, folder, stage_positions))
     records = {f"{well_path}/{s.path}": s for s in stored}  # a list written again: the last holds
-    records |= {path: item for path, item in _side_files(write, root, well)}
+    records |= dict(_side_files(write, root, well))
     return tuple(ObjectRecord(path, s.nbytes, s.checksum) for path, s in sorted(records.items()))
 
 

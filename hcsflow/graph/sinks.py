@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hcsflow.arrays import to_numpy
 from hcsflow.errors import ContractError
@@ -18,6 +17,9 @@ from hcsflow.plan import Group, LocalKey, Plan, StepPlan, WritePlan
 from hcsflow.storage.filemanager import FileManager
 from hcsflow.storage.images import ImageRecord, ImageWriter
 from hcsflow.storage.registry import create_storage_registry
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["WellSink"]
 

@@ -141,7 +141,9 @@ def describe_values(plate: Plate, manifest: Manifest) -> str:
 
 def _exceptions(plate: Plate, manifest: Manifest) -> list[str]:
     """Lines that only a plate with something unusual has."""
-    lines = [f"  absent     {counted(manifest.absent, 'plane')} (uneven z)"] if manifest.absent else []
+    lines = (
+        [f"  absent     {counted(manifest.absent, 'plane')} (uneven z)"] if manifest.absent else []
+    )
     lines += [
         f"  missing    {each['well']}: {counted(each['planes'], 'plane')}, {_some(each['first'])}"
         for each in _missing(plate, manifest)[:8]

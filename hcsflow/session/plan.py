@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from hcsflow.compiler import compile_plan, explain
-from hcsflow.config import GlobalPipelineConfig, environment_layer, resolve
+from hcsflow.config import GlobalPipelineConfig, environment_layer, layer_of, resolve
 from hcsflow.errors import UsageError
 from hcsflow.journal import Event
 from hcsflow.pipeline import FunctionStep, Pipeline
@@ -243,7 +243,7 @@ def _layers(
     layers: list[tuple[str, Mapping[str, Any]]] = [("pipeline", pipeline.config)]
     layers.append(("environment", environment_layer(os.environ)))
     if isinstance(config, GlobalPipelineConfig):
-        layers.append(("argument", asdict(config)))
+        layers.append(("argument", layer_of(config)))
     elif config is not None:
         layers.append(("argument", config))
     return layers

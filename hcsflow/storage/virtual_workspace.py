@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -145,8 +145,12 @@ class VirtualWorkspaceBackend(VirtualBackend):
 
     def names(self) -> Iterator[str]:
         """Iterate over the names of all planes, in the order of `list_files`."""
+        return (name for name, _ in self.planes())
+
+    def planes(self) -> Iterator[tuple[str, str]]:
+        """Iterate over names and paths relative to the plate, in the order of `list_files`."""
         for row in self._order:
-            yield self.generate_filename(self.manifest.key(int(row)))
+            yield self.generate_filename(self.manifest.key(row)), self.manifest.path(row)
 
     def workspace_mapping(self) -> WorkspaceMapping:
         """Return a mapping of every name to the plane's path in the plate: a view, not a copy."""
@@ -170,10 +174,12 @@ class VirtualWorkspaceBackend(VirtualBackend):
         well = self._wells.get(plane.well)
         if well is None:
             return None
-        key = (well, *(getattr(plane, component) for component in COMPONENTS))
-        if any(value >= size for value, size in zip(key, self._sizes, strict=True)):
-            return None
-        rank = int(np.ravel_multi_index(key, self._sizes))
+        rank = 0
+        key = (well, plane.field, plane.timepoint, plane.channel, plane.z)
+        for value, size in zip(key, self._sizes, strict=True):
+            if value >= size:
+                return None
+            rank = rank * size + value
         row = int(np.searchsorted(self._ranks, rank))
         return row if row < len(self._ranks) and self._ranks[row] == rank else None
 
@@ -190,26 +196,38 @@ class VirtualWorkspaceBackend(VirtualBackend):
         return ranks
 
     @cached_property
-    def _order(self) -> NDArray[np.int64]:
+    def _order(self) -> list[int]:
         """Row numbers by well, field, channel, z, timepoint: the order of the names."""
         well, fld, timepoint, channel, z = self.manifest.keys.T
-        return np.lexsort((timepoint, z, channel, fld, well))
+        order: list[int] = np.lexsort((timepoint, z, channel, fld, well)).tolist()
+        return order
 
 
 class WorkspaceMapping(Mapping[str, str]):
     """Names of planes to paths relative to the plate, computed when asked for."""
 
     def __init__(self, workspace: VirtualWorkspaceBackend) -> None:
-        self._workspace = workspace
+        self.workspace = workspace
 
     def __getitem__(self, name: str) -> str:
-        row = self._workspace.row(name)
+        row = self.workspace.row(name)
         if row is None:
             raise KeyError(name)
-        return self._workspace.manifest.path(row)
+        return self.workspace.manifest.path(row)
 
     def __iter__(self) -> Iterator[str]:
-        return self._workspace.names()
+        return self.workspace.names()
 
     def __len__(self) -> int:
-        return len(self._workspace.manifest)
+        return len(self.workspace.manifest)
+
+    def items(self) -> ItemsView[str, str]:
+        """Return names and paths together, without looking each name up."""
+        return _Items(self)
+
+
+class _Items(ItemsView[str, str]):
+    _mapping: WorkspaceMapping
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return self._mapping.workspace.planes()

@@ -41,7 +41,10 @@ def well_states(plate: Plate, manifest: Manifest) -> dict[str, tuple[str, str]]:
             states[well] = ("faulty", f"{well}: {faults[well]}")
         elif lacking[index]:
             total = here + lacking[index]
-            states[well] = ("incomplete", f"{well}: {lacking[index]} of {counted(total, 'plane')} missing")
+            states[well] = (
+                "incomplete",
+                f"{well}: {lacking[index]} of {counted(total, 'plane')} missing",
+            )
         else:
             states[well] = ("complete", f"{well}: {counted(here, 'plane')}")
     return states

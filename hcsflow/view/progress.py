@@ -160,7 +160,7 @@ class RunProgress:
         if self._console.is_terminal:
             self._bar = Progress(
                 SpinnerColumn(),
-                BarColumn(bar_width=28),
+                BarColumn(bar_width=28, complete_style="cyan", finished_style="green"),
                 TextColumn("{task.description}", markup=False),
                 console=self._console,
                 transient=True,

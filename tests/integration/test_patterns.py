@@ -181,7 +181,7 @@ def find(stack):
 @contract(ragged=True)
 @special_inputs("cells", "threshold", "pixel_size_um", "plane_keys", "channel_names")
 @special_outputs(("sizes", Table(labels="cells")))
-def measure(stack, *, cells, threshold, pixel_size_um, plane_keys, channel_names):  # noqa: PLR0917
+def measure(stack, *, cells, threshold, pixel_size_um, plane_keys, channel_names):
     assert len(plane_keys) == len(stack)
     rows = {
         "label_in_field": [7],

@@ -37,8 +37,8 @@ class Inspection:
         By dense field, of one well.
     well : int
         That well's code.
-    methods : dict of int to str
-        How the projections beside each wavelength's stacks were made.
+    beside : dict of int to Sample
+        One of the projections beside each wavelength's stacks.
     stack : tuple of (dense z index, Sample)
         One field's stack; empty where its spacing was known already.
     shape_yx, dtype : tuple of int, str
@@ -48,15 +48,15 @@ class Inspection:
     waves: dict[int, Sample]
     fields: tuple[Sample | None, ...]
     well: int
-    methods: dict[int, str]
+    beside: dict[int, Sample]
     stack: tuple[tuple[int, Sample], ...]
     shape_yx: tuple[int, int]
     dtype: str
 
     @property
     def samples(self) -> list[Sample]:
-        """Wavelengths, then fields; each file once."""
-        every = [*self.waves.values(), *self.fields]
+        """Wavelengths, then fields, then projections; each file once."""
+        every = [*self.waves.values(), *self.fields, *self.beside.values()]
         return list({s.file: s for s in every if s is not None}.values())
 
 
@@ -128,12 +128,13 @@ def inspect(axes: Axes, roles: Roles, waves: WaveSamples, samples: Samples) -> I
     found = [*waves.values(), *(f for f in fields if f is not None)]
     reference = _refuse_odd(found, roles, samples)
     beside = _sample_projections(roles, samples)
-    is_spaced = any(sample.info.z_spacing_um is not None for _, sample in found)
+    every = [*beside.values(), *(sample for _, sample in found)]
+    is_spaced = any(sample.info.z_spacing_um is not None for sample in every)
     return Inspection(
         waves={wave: sample for wave, (_, sample) in waves.items()},
         fields=tuple(None if f is None else f[1] for f in fields),
         well=well,
-        methods={w: s.info.projection for w, s in beside.items() if s.info.projection},
+        beside=beside,
         stack=() if is_spaced else tuple(_stack(mine, axes, roles, samples)),
         shape_yx=(reference.shape[0], reference.shape[1]),
         dtype=reference.dtype,

@@ -60,8 +60,9 @@ if TYPE_CHECKING:
 __all__ = ["LOOKS_FOR", "open_plate", "read_stage_positions"]
 
 LOOKS_FOR = (
-    "ImageXpress: an .HTD file, or TIFFs named [<plate>_]<well>[_s<site>][_w<wave>][_z<z>][_t<time>][<UUID>]"
-    ".tif, also below <date>/<id>, TimePoint_<n> and ZStep_<n>"
+    "ImageXpress: an .HTD file, or TIFFs named "
+    "[<plate>_]<well>[_s<site>][_w<wave>][_z<z>][_t<time>][<UUID>].tif, "
+    "also below <date>/<id>, TimePoint_<n> and ZStep_<n>"
 )
 
 
@@ -264,7 +265,8 @@ def _with_height(channel: Channel, source: _Source, wave: int) -> Channel:
     """Add what sets a channel with one plane apart, or a stack's stored projection."""
     sample = source.seen.waves.get(wave)
     if wave in source.roles.stacked or sample is None:
-        return replace(channel, projection=source.seen.methods.get(wave))
+        beside = source.seen.beside.get(wave)
+        return replace(channel, projection=beside.info.projection if beside else None)
     method = sample.info.projection
     is_projection = wave in source.roles.projected or method is not None
     return replace(channel, is_projection=is_projection, projection=method, z_um=sample.info.z_um)

@@ -8,10 +8,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # workers import the task from here
 
-from tiny_task import tiny_manifest, tiny_plan, tiny_task  # noqa: E402
+from tiny_task import tiny_manifest, tiny_plan, tiny_task
 
-from hcsflow.execute import RunOptions, RunResult, run_plan  # noqa: E402
-from hcsflow.journal import Event  # noqa: E402
+from hcsflow.execute import RunOptions, RunResult, run_plan
+from hcsflow.journal import Event
 
 
 class TinyRun:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ from distributed import Client, LocalCluster
 from hcsflow.errors import UsageError
 from hcsflow.execute import RunOptions
 from hcsflow.execute.clusters import default_workers, open_cluster, prestart, select_cluster
+from hcsflow.execute.dashboard import offer_dashboard
 from hcsflow.execute.lock import cancel_run, live_holder
 
 HERE = Path(__file__).parent
@@ -115,6 +117,22 @@ def test_everything_listens_on_loopback_only():
             if connection.status == psutil.CONN_LISTEN
         }
     assert ips == {"127.0.0.1"}
+
+
+def test_the_dashboard_is_there_for_whoever_looks():
+    plan = select_cluster("threads", workers=1, memory_bytes=8 << 30)
+    with open_cluster(plan) as (_, cluster):
+        link = offer_dashboard(cluster.scheduler)
+        assert link.startswith("http://127.0.0.1:")
+        for _ in range(2):
+            with urllib.request.urlopen(link, timeout=30) as page:
+                assert b"Dask: Status" in page.read()
+
+
+def test_an_address_without_a_scheduler_is_a_usage_error(tiny, monkeypatch):
+    monkeypatch.setattr("hcsflow.execute.clusters.REACH_TIMEOUT_S", 0.5)
+    with pytest.raises(UsageError, match="no scheduler answers at tcp://127.0.0.1:9"):
+        tiny(cluster="tcp://127.0.0.1:9")
 
 
 def test_a_cluster_is_closed_after_an_error_too():

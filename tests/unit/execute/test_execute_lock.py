@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tiny_task import tiny_manifest, tiny_plan
 
 from hcsflow.errors import FencedError, OutputLockedError
 from hcsflow.execute.lock import live_holder, locked
@@ -17,7 +18,6 @@ from hcsflow.graph import commit
 from hcsflow.graph.commit import commit_unit, put_in_place, unit_scratch, well_folder
 from hcsflow.graph.plugin import Bundle
 from hcsflow.journal import ControlFolder, JournalEntry, ObjectRecord, Outcome, read_epoch
-from tiny_task import tiny_manifest, tiny_plan
 
 HOLD = """
 import sys, time

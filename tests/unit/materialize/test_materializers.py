@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -95,14 +96,14 @@ def test_typed_materializers_write_files(files, tmp_path):
     assert np.array_equal(image, labels)
     points = pd.read_csv(Positions()([(1.5, 2.5), (3, 4)], tmp_path / "p", files, "disk"))
     assert points.to_dict("list") == {"index": [0, 1], "y_um": [1.5, 3.0], "x_um": [2.5, 4.0]}
-    with open(Json()({"n": np.int64(3), "c": Count(1, 2)}, base, files, "disk")) as stream:
-        assert json.load(stream) == {"n": 3, "c": {"slice_index": 1, "cells": 2}}
+    written = Path(Json()({"n": np.int64(3), "c": Count(1, 2)}, base, files, "disk"))
+    assert json.loads(written.read_text()) == {"n": 3, "c": {"slice_index": 1, "cells": 2}}
 
 
 def test_regions_are_geojson_with_closed_rings(files, tmp_path):
     square = [(0, 0), (0, 4), (3, 4)]
-    with open(Rois()({"cell": square}, tmp_path / "r", files, "disk")) as stream:
-        (feature,) = json.load(stream)["features"]
+    written = Path(Rois()({"cell": square}, tmp_path / "r", files, "disk"))
+    (feature,) = json.loads(written.read_text())["features"]
     assert feature["properties"]["name"] == "cell"
     assert feature["geometry"]["coordinates"] == [[[0, 0], [4, 0], [4, 3], [0, 0]]]
     with pytest.raises(ContractError, match="k >= 3"):

@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_read_is_named():
         try:
             if user == 0:  # root may read everything
                 os.seteuid(65534)
-            with pytest.raises(PlateError, match="ZStep_2.*[Pp]ermission"):
+            with pytest.raises(PlateError, match=r"ZStep_2.*[Pp]ermission"):
                 open_plate(root)
         finally:
             os.seteuid(user)
@@ -177,12 +177,13 @@ def test_more_files_than_the_htd_promises_are_all_taken(tmp_path):
 
 
 def test_two_files_for_one_plane_fail_that_well_by_both_names(tmp_path, layout):
-    _, plate, manifest = opened(tmp_path / "P", layout=layout, faults={"A02": "duplicate plane"})
+    _, _, manifest = opened(tmp_path / "P", layout=layout, faults={"A02": "duplicate plane"})
     (fault,) = manifest.faults
     assert fault.well == "A02"
     assert "field 2" in fault.reason
-    assert "/copy_" in f"/{fault.file}" or "copy_" in fault.reason
+    assert "copy_" in fault.reason
     assert fault.reason.count(".tif") == 2
+    assert fault.file in fault.reason
     assert len(manifest) == 36
 
 
@@ -270,7 +271,7 @@ def test_several_acquisitions_must_be_told_apart(tmp_path):
     assert all(path.startswith("2024-05-06/1702/") for _, path in manifest)
     with pytest.raises(PlateError, match="several acquisitions match '2024-05-06'"):
         open_plate(root, acquisition="2024-05-06")
-    with pytest.raises(PlateError, match="no acquisition '../1701'"):
+    with pytest.raises(PlateError, match=r"no acquisition '\.\./1701'"):
         open_plate(root, acquisition="../1701")
 
 

@@ -107,7 +107,7 @@ def test_plates_of_the_shared_generator(tmp_path, layout):
     script = SHARED / "tools" / "make_plate.py"
     if not script.is_file():
         pytest.skip("the plate generator is not beside this repository")
-    options = ["--wells", "2", "--size", "32", "--cells", "1", "--jobs", "1", "--layout", layout]
+    options = ["--wells", "2", "--size", "64", "--cells", "1", "--jobs", "1", "--layout", layout]
     command = [sys.executable, str(script), "--out", str(tmp_path / "P"), *options]
     subprocess.run(command, check=True, capture_output=True)
     plate, manifest = open_plate(tmp_path / "P")
@@ -135,14 +135,14 @@ def test_every_layout(tmp_path, layout):
 
 @pytest.mark.parametrize("layout", ["exported", "flat", "database"])
 def test_every_plane_is_where_its_pixels_say(tmp_path, layout):
-    wells = ("A01", "B12", "H03")
+    wells = ("A01", "H12")
     code = key_coded_plate(
         tmp_path / "P", layout=layout, wells=wells, fields=12, channels=2, z=(11, 1), timepoints=2
     )
     plate, manifest = open_plate(tmp_path / "P")
     assert plate.fields == tuple(map(str, range(1, 13)))
     assert [c.z for c in plate.channels] == [11, 1]
-    assert len(manifest) == 3 * 12 * 2 * (11 + 1)
+    assert len(manifest) == 2 * 12 * 2 * (11 + 1)
     assert manifest.missing.shape == (0, 5)
     for key, path in manifest:
         expected = code.value(wells.index(plate.wells[key.well]), *key[2:])
@@ -163,16 +163,17 @@ def test_only_a_handful_of_files_is_opened(tmp_path):
     wells = tuple(f"A{n:02d}" for n in range(1, 13))
     key_coded_plate(root, wells=wells, fields=2, channels=2, z=3)
     opened: list[str] = []
+    is_watching = True
 
     def note(event, arguments):
-        if event == "open" and str(arguments[0]).endswith(".tif"):
+        if is_watching and event == "open" and str(arguments[0]).endswith(".tif"):
             opened.append(str(arguments[0]))
 
-    sys.addaudithook(note)  # cannot be taken away; it keeps to itself
+    sys.addaudithook(note)  # cannot be taken away, only be silenced
     open_plate(root)
-    count = len(opened)
-    assert count == len(set(opened))
-    assert count <= 2 + 2 + 3  # a file per channel, a well's fields, a stack
+    is_watching = False
+    assert len(opened) == len(set(opened))
+    assert 1 <= len(opened) <= 2 + 2 + 3  # a file per channel, a well's fields, a stack
 
 
 # -- what a plate may lack -------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_names_default_to_the_function_and_are_made_unique():
     ],
 )
 def test_a_wrong_declaration_says_what_is_wrong(func, options, says):
-    with pytest.raises(PipelineError, match=".") as caught:
+    with pytest.raises(PipelineError) as caught:
         FunctionStep(func, **options)
     assert says in str(caught.value)
 

@@ -52,7 +52,8 @@ def test_what_is_no_grid_is_none(positions):
 
 
 @pytest.mark.parametrize(
-    ("fields", "shape"), [(1, (1, 1)), (2, (1, 2)), (3, (2, 2)), (4, (2, 2)), (6, (2, 3)), (9, (3, 3))]
+    ("fields", "shape"),
+    [(1, (1, 1)), (2, (1, 2)), (3, (2, 2)), (4, (2, 2)), (6, (2, 3)), (9, (3, 3))],
 )
 def test_by_number_is_near_square_and_row_by_row(fields, shape):
     grid = grid_by_number(fields)

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from hcsflow.errors import PlateError
 from hcsflow.plate import Manifest, PlaneColumns, PlaneKey, PlaneRow
 
-KEYS = st.lists(
-    st.tuples(*[st.integers(0, 3)] * 5), unique=True, max_size=40
-)
+KEYS = st.lists(st.tuples(*[st.integers(0, 3)] * 5), unique=True, max_size=40)
 
 
 def rows_for(keys):

@@ -80,7 +80,8 @@ def test_plane_names_count_from_one():
 
 
 @pytest.mark.parametrize(
-    "text", ["B03_s000_w1_z001_t001", "B03_s1_w1_z1_t1", "B03_s001_w1_z001", "x_B03_s001_w1_z001_t001"]
+    "text",
+    ["B03_s000_w1_z001_t001", "B03_s1_w1_z1_t1", "B03_s001_w1_z001", "x_B03_s001_w1_z001_t001"],
 )
 def test_other_plane_names_are_refused(text):
     with pytest.raises(PlateError, match="plane name"):

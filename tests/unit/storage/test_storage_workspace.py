@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import shutil
 import time
 
@@ -78,6 +77,7 @@ def test_the_mapping_is_a_view(workspace):
     assert len(mapping) == len(list(mapping)) == len(workspace.list_files(""))
     assert mapping["B02_s003_w2_z001_t002.tif"] == "TimePoint_2/ZStep_1/1_2_1.TIF"
     assert "B02_s003_w2_z002_t002.tif" not in mapping
+    assert dict(mapping) == dict(mapping.items())
     assert dict(mapping)["A01_s001_w1_z001_t001.tif"] == "TimePoint_1/ZStep_1/0_0_0.TIF"
 
 
@@ -127,7 +127,7 @@ def test_a_plane_that_is_gone_or_damaged_is_named(workspace):
     name = "A01_s001_w1_z001_t001.tif"
     real = workspace.real_path(name)
     real.write_bytes(real.read_bytes()[:-20])
-    with pytest.raises(PlaneError, match="TimePoint_1/ZStep_1/0_0_0.TIF: cut short") as caught:
+    with pytest.raises(PlaneError, match=r"TimePoint_1/ZStep_1/0_0_0\.TIF: cut short") as caught:
         workspace.load(name)
     assert caught.value.file == "TimePoint_1/ZStep_1/0_0_0.TIF"
     real.unlink()
@@ -152,7 +152,7 @@ def test_a_link_out_of_the_plate_is_refused(workspace, tmp_path):
     name = "A01_s001_w1_z001_t001.tif"
     real = workspace.real_path(name)
     shutil.move(real, tmp_path / "elsewhere.tif")
-    os.symlink(tmp_path / "elsewhere.tif", real)
+    real.symlink_to(tmp_path / "elsewhere.tif")
     with pytest.raises(PathError, match="by a link"):
         workspace.load(name)
 

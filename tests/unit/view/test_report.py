@@ -63,6 +63,7 @@ def test_only_the_footer_knows_the_time(output):
     assert first.partition("<footer>")[0] == second.partition("<footer>")[0]
 
 
+@pytest.mark.slow
 def test_a_384_well_plate_stays_small(output_maker, tmp_path):
     wells = tuple(f"{r}{c:02d}" for r in "ABCDEFGHIJKLMNOP" for c in range(1, 25))
     root = output_maker(

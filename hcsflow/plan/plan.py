@@ -1,0 +1,135 @@
+"""The plan: a pipeline compiled for one plate."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hcsflow.config import GlobalPipelineConfig
+from hcsflow.plan.planes import PlaneSet
+from hcsflow.plan.steps import StepPlan
+from hcsflow.plan.text import stable_json
+from hcsflow.plan.writes import WritePlan
+from hcsflow.plate import Plate
+
+__all__ = ["SCHEMA", "Plan", "Resources", "Segment"]
+
+SCHEMA = "hcsflow.plan/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Steps ``first`` to ``last`` of every well, run as one task.
+
+    ``loop`` lists the components fixed in all its steps: the task runs the chain once per
+    combination of them, so its memory does not grow with the well.
+    """
+
+    name: str
+    first: int
+    last: int
+    loop: tuple[str, ...]
+    projected_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a plan may use.
+
+    Parameters
+    ----------
+    workers : int
+        Worker processes (or threads).
+    memory_bytes : int
+        Memory of each.
+    threads_per_worker : int
+        Always one task at a time; this is for inner threads.
+    gpus : int
+        Devices in all.
+    """
+
+    workers: int
+    memory_bytes: int
+    threads_per_worker: int = 1
+    gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A compiled pipeline for one plate; printable, comparable, immutable.
+
+    Parameters
+    ----------
+    pipeline : str
+        Name of the pipeline.
+    plate : Plate
+        The plate it was compiled for.
+    wells : tuple of str
+        Wells with a task, in plate order.
+    failed_wells : tuple of (str, str, str or None)
+        Wells that fail without a task: name, reason, file.
+    steps, writes, segments : tuple
+        What is done.
+    source : PlaneSet
+        The planes of the plate.
+    config : GlobalPipelineConfig
+        Settings in force.
+    resources : Resources
+        What it may use.
+    parameters : tuple of (str, value)
+        The pipeline's parameters.
+    warnings : tuple of str
+        What a user should know before running.
+    fingerprints : mapping
+        Well name to the fingerprint of its inputs.
+    label_stride : int
+        Label id = field × stride + local id.
+    """
+
+    pipeline: str
+    plate: Plate
+    wells: tuple[str, ...]
+    failed_wells: tuple[tuple[str, str, str | None], ...]
+    source: PlaneSet
+    steps: tuple[StepPlan, ...]
+    writes: tuple[WritePlan, ...]
+    segments: tuple[Segment, ...]
+    config: GlobalPipelineConfig
+    resources: Resources
+    parameters: tuple[tuple[str, Any], ...] = ()
+    warnings: tuple[str, ...] = ()
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    label_stride: int = 1 << 16
+    schema: str = SCHEMA
+
+    @property
+    def num_tasks(self) -> int:
+        """Tasks on the cluster: one per well and segment."""
+        return len(self.wells) * len(self.segments)
+
+    @property
+    def num_objects(self) -> int:
+        """Stored image and label objects of all wells."""
+        return len(self.wells) * sum(w.objects_per_well for w in self.writes)
+
+    @property
+    def projected_bytes(self) -> int:
+        """Peak memory of the worst task above an idle worker, in bytes."""
+        return max((s.projected_bytes for s in self.segments), default=0)
+
+    def replace(self, **changes: Any) -> Plan:
+        """Return a copy with some parts changed; passes use it."""
+        return replace(self, **changes)
+
+    def unit_fingerprint(self, well: str, output: str) -> str:
+        """Return the fingerprint of the unit (well, output): inputs, steps, layout."""
+        write = next(w for w in self.writes if w.output == output)
+        steps = [step.fingerprint for step in self.steps[: write.step + 1]]
+        text = stable_json([self.fingerprints.get(well, ""), steps, write])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Return the plan as text: the same inputs give the same bytes."""
+        return stable_json(self, indent=1)
