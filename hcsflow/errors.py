@@ -6,6 +6,9 @@ A message says whose fault it is, what was expected, what was found and what to 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 __all__ = [
     "ConfigError",
     "ContractError",
@@ -172,7 +175,7 @@ class MemoryConversionError(HcsflowError, TypeError):
         return (type(self), (self.source_type, self.target_type, self.method, self.reason))
 
 
-def nearest(name: str, candidates: object) -> str | None:
+def nearest(name: str, candidates: Iterable[object]) -> str | None:
     """Return the candidate that a mistyped name most likely meant, or None.
 
     Examples
@@ -180,7 +183,5 @@ def nearest(name: str, candidates: object) -> str | None:
     >>> nearest("gausian_filter", ["gaussian_filter", "median_filter"])
     'gaussian_filter'
     """
-    import difflib  # noqa: PLC0415 - only on the error path; keeps `import hcsflow` light
-
-    matches = difflib.get_close_matches(name, [str(c) for c in candidates], n=1, cutoff=0.6)  # type: ignore[attr-defined]
+    matches = difflib.get_close_matches(name, [str(c) for c in candidates], n=1, cutoff=0.6)
     return matches[0] if matches else None

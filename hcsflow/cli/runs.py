@@ -159,15 +159,19 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
                 write_command(output, arguments)
             progress(event)
 
-        done = compiled.run(
-            cluster,
-            workers=workers,
-            retries=retries,
-            timeout_s=timeout,
-            fail_fast=fail_fast,
-            fresh=fresh,
-            on_event=on_event,
-        )
+        try:
+            done = compiled.run(
+                cluster,
+                workers=workers,
+                retries=retries,
+                timeout_s=timeout,
+                fail_fast=fail_fast,
+                fresh=fresh,
+                on_event=on_event,
+            )
+        except KeyboardInterrupt:
+            err().print("interrupted; the same command goes on where this one stopped")
+            raise
     if not no_report:
         done.report()
     document = summary(done)

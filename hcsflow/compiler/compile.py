@@ -90,7 +90,7 @@ def _source(plate: Plate) -> PlaneSet:
         fields=tuple(range(len(plate.fields))),
         timepoints=tuple(range(len(plate.timepoints))),
         channels=tuple(range(len(plate.channels))),
-        z=tuple(tuple(range(channel.z)) for channel in plate.channels),
+        z=tuple(tuple(channel.heights) for channel in plate.channels),
         shape_yx=plate.shape_yx,
         dtype=plate.dtype,
     )
@@ -147,7 +147,7 @@ def _warnings(plate: Plate, manifest: Manifest) -> tuple[str, ...]:
         )
     if len(manifest.missing):
         wells = len({int(w) for w in manifest.missing[:, 0]})
-        found.append(f"{len(manifest.missing)} planes are missing in {wells} wells")
+        found.append(f"planes missing: {len(manifest.missing)} (wells touched: {wells})")
     if manifest.missing_wells:
-        found.append(f"no files of {len(manifest.missing_wells)} promised wells")
+        found.append(f"promised wells without any file: {', '.join(manifest.missing_wells[:12])}")
     return tuple(found)

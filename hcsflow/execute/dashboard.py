@@ -1,4 +1,4 @@
-"""Dask's dashboard, loaded when somebody first looks at it: it costs more than starting a worker."""
+"""Dask's dashboard, loaded when somebody first looks: it costs more than starting a worker."""
 
 from __future__ import annotations
 

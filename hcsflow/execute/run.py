@@ -149,14 +149,8 @@ class _Run:
             if well in failed:
                 self._settle(_failed_before(well, *failed[well]), outcomes)
         if tasks and not self._must_stop(outcomes):
-            with (
-                dask_logs_to(ControlFolder(Path(self.bundle.output))),
-                open_cluster(cluster) as (
-                    client,
-                    _,
-                ),
-            ):
-                self._process_on(client, cluster, tasks, outcomes, ledger)
+            with dask_logs_to(ControlFolder(Path(self.bundle.output))):
+                self._process_on(cluster, tasks, outcomes, ledger)
         for well in todo:
             if well not in outcomes:
                 outcomes[well] = Outcome(well, "", "cancelled", message="the run was stopped")

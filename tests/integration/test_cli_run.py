@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import time
 
 import jsonschema
 import pytest
@@ -183,6 +186,41 @@ def test_an_output_of_another_pipeline_is_refused(hf, finished, plate):
 def test_cancelling_where_nothing_runs_says_so(document, finished):
     status, found = document("cancel", finished)
     assert (status, found["cancelled"]) == (0, False)
+
+
+SLEEPY = """
+import time
+import hcsflow as hf
+
+def sleep(stack):
+    time.sleep(2)
+    return stack
+
+pipeline = hf.Pipeline([hf.FunctionStep(sleep)], name="sleepy")
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(hcsflow_command, plate, tmp_path):
+    (tmp_path / "sleepy.py").write_text(SLEEPY)
+    arguments = ["run", tmp_path / "sleepy.py", plate, "-o", tmp_path / "out", "--workers", "1"]
+    command = [*hcsflow_command, *map(str, arguments)]
+    journal = tmp_path / "out/.hcsflow/journal/final"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not list(journal.glob("*.json")):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+    done = {path.stem for path in journal.glob("*.json")}
+    assert 0 < len(done) < 3
+    again = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    found = json.loads(again.stdout)
+    assert set(found["skipped"]) == done
+    assert again.returncode == 4  # the truncated TIFF
 
 
 @pytest.mark.slow

@@ -204,7 +204,7 @@ def test_labels_and_tables_are_tied_by_name():
         ([FunctionStep({"w1": identity, "name1": identity, "*": "PASS"})], PipelineError, "twice"),
         ([FunctionStep(identity, gain="$gian")], PipelineError, "no such parameter"),
         ([FunctionStep({"*": "DROP"})], PlanRefusedError, "drops every plane"),
-        ([FunctionStep(identity, variable_components=["channel", "z"])], PlanRefusedError, "ragged"),
+        ([FunctionStep(identity, variable_components=["channel"])], PlanRefusedError, "ragged"),
         ([FunctionStep(find)], PlanRefusedError, "one label image holds one"),
         ([FunctionStep(identity), FunctionStep(identity, requires_disk_input=True)],
          PipelineError, "requires disk input"),

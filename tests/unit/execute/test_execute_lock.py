@@ -152,7 +152,7 @@ def test_a_reader_always_finds_one_whole_version(tmp_path):
         while not stop.is_set():
             with suppress(NotADirectoryError):
                 folder = os.open(target, os.O_RDONLY)  # a reader that has the folder open
-                names = os.listdir(folder)
+                names = os.listdir(folder)  # noqa: PTH208 - of the open folder
                 os.close(folder)
                 seen.add(len(names))
 

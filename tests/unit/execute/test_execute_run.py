@@ -138,9 +138,7 @@ def test_tables_are_joined_with_the_place_first(tiny):
     frame = pd.read_parquet(tiny.output / "results" / "cells.parquet")
     assert list(frame.columns) == ["plate", "well", "label", "area"]
     assert list(frame["well"]) == ["A01", "A01", "A02", "A02", "B01", "B01"]
-    text = (tiny.output / "results" / "cells.csv").read_text()
     pd.testing.assert_frame_equal(pd.read_csv(tiny.output / "results" / "cells.csv"), frame)
-    assert text.startswith('"plate","well","label","area"\n') or text.startswith("plate,well")
 
 
 def test_metadata_names_stores_wells_and_the_workspace(tiny):
@@ -232,6 +230,6 @@ def test_options_that_cannot_be_met_are_refused_before_anything_is_written(tiny)
         tiny(cluster="thread")
     with pytest.raises(UsageError, match="thread cannot be stopped"):
         tiny(timeout_s=5)
-    with pytest.raises(PlanRefusedError, match="each of 64 workers has 0.2 GiB"):
+    with pytest.raises(PlanRefusedError, match=r"each of 64 workers has 0.2 GiB"):
         select_cluster("local", workers=64, memory_bytes=16 << 30, projected_bytes=1 << 30)
     assert not tiny.output.exists()
