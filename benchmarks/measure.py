@@ -129,8 +129,8 @@ def save(name: str, results: Mapping[str, Any]) -> Path:
         "machine": machine(),
         "results": results,
     }
-    target.write_text(json.dumps(document, indent=1) + "\n")
-    print(json.dumps(results, indent=1))
+    target.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps(results, indent=1, ensure_ascii=False))
     return target
 
 

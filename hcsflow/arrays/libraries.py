@@ -173,9 +173,12 @@ def adapter_of(name: str) -> Adapter:
     Raises
     ------
     MemoryConversionError
-        If the name is unknown or the library is not installed.
+        If the name is unknown, or the library is not installed or cannot be imported.
     """
     if not is_installed(name):
         reason = f"{name} is not installed, or HCSFLOW_NO_GPU=1 forbids it"
         raise MemoryConversionError("any", name, "import", reason)
-    return cast("Adapter", import_module(LIBRARIES[name].adapter))
+    try:
+        return cast("Adapter", import_module(LIBRARIES[name].adapter))
+    except ImportError as error:
+        raise MemoryConversionError("any", name, "import", str(error)) from error

@@ -54,7 +54,7 @@ def failures(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
     from hcsflow.view.record import rerun_command
     from hcsflow.view.text import render_failures
 
-    pipeline = read_status(output).pipeline  # also refuses a folder that holds no run
+    read_status(output)  # refuses a folder that holds no run
     found = read_failures(output)
     names = ("well", "step", "error", "message", "file", "hint")
     wells = [outcome.well for outcome in found]
@@ -62,7 +62,7 @@ def failures(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
         "schema": "hcsflow.failures/1",
         "output": str(output),
         "failures": [{name: getattr(outcome, name) for name in names} for outcome in found],
-        "rerun": rerun_command(output, wells, pipeline) if wells else None,
+        "rerun": rerun_command(output, wells) if wells else None,
     }
     emit(document, as_json=as_json, render=render_failures)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from hcsflow.cli.console import emit, err, out
 if TYPE_CHECKING:
     from hcsflow.journal import Event
     from hcsflow.session.plan import Plan
+    from hcsflow.session.run import Run
 
 __all__ = ["compile_request", "register"]
 
@@ -146,37 +147,48 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
             pixel_size_um=pixel_size_um,
         )
     )
-    from hcsflow.session.run import summary
+    done = _run_shown(
+        compiled,
+        ["hcsflow", *context.find_root().obj],
+        cluster=cluster,
+        workers=workers,
+        retries=retries,
+        timeout_s=timeout,
+        fail_fast=fail_fast,
+        fresh=fresh,
+    )
+    if not no_report:
+        done.report()
+    raise typer.Exit(_tell_end(done, as_json=as_json))
+
+
+def _run_shown(compiled: Plan, arguments: list[str], **options: Any) -> Run:
+    """Run a plan with progress on stderr; keep the command line for reruns."""
     from hcsflow.view.progress import RunProgress
     from hcsflow.view.record import write_command
-    from hcsflow.view.text import render_run
 
-    arguments = ["hcsflow", *context.find_root().obj]
     with RunProgress(err()) as progress:
 
         def on_event(event: Event) -> None:
             if event.kind == "run_started":  # the output folder is ours from here on
-                write_command(output, arguments)
+                write_command(compiled.output, arguments)
             progress(event)
 
         try:
-            done = compiled.run(
-                cluster,
-                workers=workers,
-                retries=retries,
-                timeout_s=timeout,
-                fail_fast=fail_fast,
-                fresh=fresh,
-                on_event=on_event,
-            )
+            return compiled.run(**options, on_event=on_event)
         except KeyboardInterrupt:
             err().print("interrupted; the same command goes on where this one stopped")
             raise
-    if not no_report:
-        done.report()
+
+
+def _tell_end(done: Run, *, as_json: bool) -> int:
+    """Print how a run ended and return its exit status."""
+    from hcsflow.session.run import summary
+    from hcsflow.view.text import render_run
+
     document = summary(done)
     if as_json:
         emit(document, as_json=True, render=render_run)
     else:
         out().print(render_run(document), soft_wrap=True)
-    raise typer.Exit(4 if document["failed"] else 0)
+    return 4 if document["failed"] else 0

@@ -138,20 +138,26 @@ def _component_value(step: FunctionStep, key: str, plate: Plate, values: Mapping
 
 
 def _calls(step: FunctionStep, chain: Chain, values: Mapping[str, Any]) -> tuple[Call, ...]:
+    """Bind a chain; a step's parameters go to each of its functions that has them."""
     functions = [_function(step, invocation) for invocation in chain.invocations]
     accepted = [_accepted(func) for func in functions]
-    for name in step.parameters:
+    for name, value in step.parameters.items():
         if not any(names is None or name in names for names in accepted):
-            _unknown_parameter(step, name, accepted, functions)
+            _check(step, functions[-1], {name: value})
     calls = []
     for func, invocation, names in zip(functions, chain.invocations, accepted, strict=True):
-        own = dict(invocation.parameters)
-        for name in own:
-            if names is not None and name not in names:
-                _unknown_parameter(step, name, [names], [func])
         shared = {k: v for k, v in step.parameters.items() if names is None or k in names}
-        calls.append(_call(step, func, {**shared, **own}, values))
+        given = {**shared, **dict(invocation.parameters)}
+        _check(step, func, given)
+        calls.append(_call(step, func, given, values))
     return tuple(calls)
+
+
+def _check(step: FunctionStep, func: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    try:
+        catalogue.check_parameters(func, given)
+    except PipelineError as error:
+        raise PipelineError(f"step {step.name!r}: {error.message}", hint=error.hint) from error
 
 
 def _function(step: FunctionStep, invocation: Invocation) -> Callable[..., Any]:
@@ -183,21 +189,6 @@ def _accepted(func: Callable[..., Any]) -> set[str] | None:
         return None
     names = {p.name for p in parameters[1:] if p.kind is not p.VAR_POSITIONAL}
     return names - set(contract_of(func).special_inputs)
-
-
-def _unknown_parameter(
-    step: FunctionStep,
-    name: str,
-    accepted: list[set[str] | None],
-    functions: list[Callable[..., Any]],
-) -> None:
-    there = sorted({n for names in accepted if names for n in names})
-    meant = nearest(name, there)
-    shown = ", ".join(function_path(f).rpartition(":")[2] for f in functions)
-    raise PipelineError(
-        f"step {step.name!r}: {shown} has no parameter {name!r}; there are: {', '.join(there)}",
-        hint=f"did you mean {meant!r}?" if meant else None,
-    )
 
 
 def _call(

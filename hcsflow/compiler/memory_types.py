@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+from hcsflow.arrays import conversion_path
 from hcsflow.compiler.inputs import Declared
 from hcsflow.errors import PlanRefusedError
 from hcsflow.plan import Plan, StepPlan
@@ -42,9 +45,7 @@ def conversions_of(step: StepPlan) -> list[tuple[str, str]]:
     for branch in step.branches:
         current = "numpy"
         for call in branch.calls:
-            if call.input_type != current:
-                found.append((current, call.input_type))
+            found += pairwise(conversion_path(current, call.input_type))
             current = call.output_type
-        if current != "numpy":
-            found.append((current, "numpy"))
+        found += pairwise(conversion_path(current, "numpy"))
     return found

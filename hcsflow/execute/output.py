@@ -12,7 +12,7 @@ from hcsflow.errors import OutputError
 from hcsflow.journal import CONTROL, ControlFolder, read_json, write_text_atomic
 from hcsflow.plan import Plan
 
-__all__ = ["Identity", "check_output", "clear_output", "prepare_output"]
+__all__ = ["Identity", "check_output", "clear_output", "clear_scratch", "prepare_output"]
 
 RESULTS = ("results", "report.html", "hcsflow_metadata.json")
 
@@ -81,10 +81,13 @@ def check_output(plan: Plan, plate_root: Path, output: Path, *, fresh: bool = Fa
 
 def prepare_output(plan: Plan, output: Path) -> None:
     """Write the plan and remove what killed runs left in scratch. Needs the lock."""
-    control = ControlFolder(output)
-    shutil.rmtree(control.scratch, ignore_errors=True)
-    control.scratch.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(control.plan, plan.to_json())
+    clear_scratch(output)
+    write_text_atomic(ControlFolder(output).plan, plan.to_json())
+
+
+def clear_scratch(output: Path) -> None:
+    """Remove what tasks left half done. Needs the lock."""
+    shutil.rmtree(ControlFolder(output).scratch, ignore_errors=True)
 
 
 def clear_output(plan: Plan, output: Path) -> None:

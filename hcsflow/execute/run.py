@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from hcsflow.execute.finalise import finalise, list_wells
 from hcsflow.execute.lock import OutputLock, locked
 from hcsflow.execute.loop import WellLoop
 from hcsflow.execute.options import RunOptions, RunResult
-from hcsflow.execute.output import check_output, clear_output, prepare_output
+from hcsflow.execute.output import check_output, clear_output, clear_scratch, prepare_output
 from hcsflow.execute.quiet import dask_logs_to
 from hcsflow.execute.resume import Ledger, select_wells
 from hcsflow.graph.families import register_families
@@ -128,11 +128,24 @@ class _Run:
             self._process(todo, len(done), outcomes, ledger)
         finally:
             self.lock.check()
-            finalise(plan, self.bundle.manifest, output, ledger)
+            self._finish(ledger)
         ordered = tuple(outcomes[well] for well in wells if well in outcomes)
         result = RunResult(ordered, output, time.monotonic() - started)
         self._tell_end(result)
         return result
+
+    def _finish(self, ledger: Ledger) -> None:
+        """Write what is of the whole plate, and clear what tasks left in scratch."""
+        output = Path(self.bundle.output)
+        try:
+            finalise(self.bundle.plan, self.bundle.manifest, output, ledger)
+        except OSError as error:
+            raise HcsflowError(
+                f"{error.filename or output}: cannot be written: {error.strerror}",
+                hint="make room, then run the same command again: what is done is skipped",
+            ) from error
+        finally:
+            clear_scratch(output)
 
     def _process(
         self, todo: list[str], skipped: int, outcomes: dict[str, Outcome], ledger: Ledger
@@ -200,7 +213,8 @@ class _Run:
         control = ControlFolder(Path(self.bundle.output))
         outcomes[outcome.well] = outcome
         if outcome.status in ("failed", "crashed"):
-            write_failure(control, outcome)
+            with suppress(OSError):  # on a full disk the event is all there is
+                write_failure(control, outcome)
         elif outcome.status == "done":
             clear_failure(control, outcome.well)
         self.events.tell_outcome(outcome)
@@ -285,15 +299,8 @@ def _shipped(client: Client, plan_id: str, bundle: Bundle, cluster: ClusterPlan)
         yield
     finally:
         if not cluster.kwargs:
-            _quietly(lambda: client.unregister_worker_plugin(plugin.name))
-
-
-def _quietly(action: Callable[[], object]) -> None:
-    """Do what does not matter if the cluster is gone."""
-    try:
-        action()
-    except (OSError, TimeoutError, RuntimeError, ValueError):
-        return
+            with suppress(OSError, TimeoutError, RuntimeError, ValueError):
+                client.unregister_worker_plugin(plugin.name)
 
 
 def _memory_per_worker(client: Client, plan: Plan) -> int:

@@ -14,9 +14,21 @@ from hcsflow.functions.planes import Plane, check_at_least, map_planes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["gaussian_filter", "gaussian_kernel", "gaussian_plane", "mean_filter", "median_filter"]
+__all__ = [
+    "gaussian_filter",
+    "gaussian_kernel",
+    "gaussian_plane",
+    "gaussian_radius",
+    "mean_filter",
+    "median_filter",
+]
 
 FLOATS = ("float32", "float64")
+
+
+def gaussian_radius(sigma: float, truncate: float = 4.0) -> int:
+    """Return how far a Gaussian's samples reach, in pixels."""
+    return int(truncate * sigma + 0.5)
 
 
 def gaussian_kernel(sigma: float, truncate: float = 4.0) -> NDArray[np.float64]:
@@ -27,7 +39,7 @@ def gaussian_kernel(sigma: float, truncate: float = 4.0) -> NDArray[np.float64]:
     >>> gaussian_kernel(0.5).round(3).tolist()
     [0.0, 0.106, 0.787, 0.106, 0.0]
     """
-    radius = int(truncate * sigma + 0.5)
+    radius = gaussian_radius(sigma, truncate)
     x = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (x / sigma) ** 2)
     return np.asarray(weights / weights.sum())

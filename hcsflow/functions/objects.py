@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from hcsflow.arrays import numpy
 from hcsflow.contracts import contract, special_outputs
-from hcsflow.functions.components import component_areas, components, label_plane, renumbered
-from hcsflow.functions.filters import gaussian_plane
-from hcsflow.functions.planes import Plane, as_mask, check_at_least, check_integers, map_planes
+from hcsflow.functions.components import component_areas, label_plane, renumbered
+from hcsflow.functions.planes import as_mask, check_at_least, check_integers, map_planes
+from hcsflow.functions.splitting import split_plane
 from hcsflow.materialize import Labels, Table
 
 if TYPE_CHECKING:
@@ -20,15 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["count_objects", "keep_labels", "label_objects", "split_touching"]
 
 
-@contract(per_slice=True, dtype="uint32", working_planes=16.0)
+@contract(per_slice=True, dtype="uint32", working_planes=20.0)
 @numpy
 def split_touching(
     stack: NDArray[Any], *, min_distance: int = 5, smooth: float = 1.0
 ) -> NDArray[np.uint32]:
     """Cut touching objects apart at their waists.
 
-    Watershed on the distance to the background (Euclidean, exact), from its peaks. Each region
-    without a peak of its own stays one object. Labels are numbered within each plane.
+    Each connected region (neighbours by side or corner) is flooded by itself, from the peaks of
+    its distance to the background (Euclidean, exact), as by `skimage.segmentation.watershed`.
+    Outside the image is background.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def split_touching(
     Returns
     -------
     ndarray, (Z, Y, X) uint32
-        Labels 1 … n of each plane; 0 is background.
+        Labels 1 … n of each plane, in the order of their first pixels; 0 is background.
 
     Raises
     ------
@@ -53,51 +53,8 @@ def split_touching(
     check_at_least(1, min_distance=min_distance)
     check_at_least(0, smooth=smooth)
     return map_planes(
-        stack, lambda plane: _split(as_mask(plane), min_distance, smooth), dtype="uint32"
+        stack, lambda plane: split_plane(as_mask(plane), min_distance, smooth), dtype="uint32"
     )
-
-
-def _split(mask: NDArray[np.uint8], min_distance: int, smooth: float) -> NDArray[Any]:
-    regions = components(mask)
-    distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    height = gaussian_plane(distance, smooth)
-    peaks = components(_peaks(height, mask, min_distance))
-    owners = np.zeros(int(peaks.max()) + 1, np.intp)  # region of each peak
-    where = np.flatnonzero(peaks != 0)
-    owners[peaks.ravel()[where]] = regions.ravel()[where]
-    peaks_of = np.bincount(owners[1:], minlength=int(regions.max()) + 1)
-    # Flooding a region from a single peak fills it: only the others need the watershed.
-    several = peaks_of > 1
-    if not several.any():
-        return regions.view(np.uint32)
-    parts = _flooded(-height, peaks, np.take(several, regions))
-    split = np.flatnonzero(parts != 0)
-    regions.ravel()[split] = parts.ravel()[split] + (len(peaks_of) - 1)
-    return renumbered(regions, component_areas(regions) > 0)[0]
-
-
-def _peaks(height: Plane, mask: NDArray[np.uint8], min_distance: int) -> NDArray[np.uint8]:
-    """Mark the highest pixels within ``min_distance``; equal ones close by become one mark."""
-    window = np.ones((2 * min_distance + 1, 2 * min_distance + 1), np.uint8)
-    marks = (height == cv2.dilate(height, window)).view(np.uint8)
-    reach = (min_distance - 1) // 2
-    grown: NDArray[np.uint8] = cv2.dilate(
-        marks & mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    )
-    return grown & mask
-
-
-def _flooded(height: Plane, marks: NDArray[np.int32], inside: NDArray[np.bool_]) -> NDArray[Any]:
-    from skimage.segmentation import watershed
-
-    rows = np.flatnonzero(inside.any(axis=1))
-    columns = np.flatnonzero(inside.any(axis=0))
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    result = np.zeros(marks.shape, np.int32)
-    result[box] = watershed(
-        height[box], np.where(inside[box], marks[box], 0), connectivity=2, mask=inside[box]
-    )
-    return result
 
 
 @special_outputs(("labels", Labels()))

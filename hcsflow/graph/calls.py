@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hcsflow.arrays import convert, memory_type_of
+from hcsflow.arrays import conversion_path, convert, memory_type_of
 from hcsflow.errors import ContractError
 from hcsflow.plan import Call
 
@@ -38,7 +38,9 @@ def apply(step: str, call: Call, stack: Any, inputs: Mapping[str, Any]) -> tuple
     ContractError
         If the result is not what the contract says.
     """
-    given = convert(stack, call.input_type)
+    given = stack
+    for memory_type in conversion_path(memory_type_of(stack), call.input_type)[1:]:
+        given = convert(given, memory_type)
     result = call.func(given, **dict(call.parameters), **inputs)
     main, extras = _split(step, call, result)
     _check(step, call, main, len(stack))

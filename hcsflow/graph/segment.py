@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from hcsflow.arrays import to_numpy
@@ -46,6 +46,8 @@ class SegmentRun:
         Holds what flows between steps.
     sink : Sink
         Takes what is stored.
+    on_step : callable
+        Told the name of each step as it begins, once a turn.
 
     Attributes
     ----------
@@ -53,7 +55,7 @@ class SegmentRun:
         The step at work: where an error happened.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a task, joined here
         self,
         plan: Plan,
         segment: Segment,
@@ -62,6 +64,7 @@ class SegmentRun:
         specials: SpecialValues,
         memory: MemoryStorageBackend,
         sink: Sink,
+        on_step: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._plan = plan
         self._segment = segment
@@ -69,6 +72,7 @@ class SegmentRun:
         self._planes = planes
         self._specials = specials
         self._sink = sink
+        self._on_step = on_step
         self._stores: dict[int | None, PlaneStore] = {None: PlaneStore(memory, "plate")}
         for step in self._steps:
             self._stores[step.index] = PlaneStore(memory, f"{step.index:02d}_{step.name}")
@@ -123,6 +127,7 @@ class SegmentRun:
 
     def _run_step(self, step: StepPlan, groups: list[Group], feed: PlaneFeed) -> None:
         self.step_name = step.name
+        self._on_step(step.name)
         source = self._stores[step.source]
         for group in groups:
             if step.branch_for(group).action == "drop":

@@ -13,14 +13,21 @@ from typing import Any
 
 from hcsflow.config import MissingPolicy
 from hcsflow.errors import FencedError, HcsflowError
-from hcsflow.graph.commit import check_epoch, commit_unit, open_scratch, unit_scratch, well_folder
+from hcsflow.graph.commit import (
+    check_epoch,
+    commit_unit,
+    committed_outcome,
+    open_scratch,
+    unit_scratch,
+    well_folder,
+)
 from hcsflow.graph.documents import finish_well
 from hcsflow.graph.feed import WellPlanes
 from hcsflow.graph.plugin import Bundle, bundle_of
 from hcsflow.graph.segment import SegmentRun
 from hcsflow.graph.sinks import WellSink
 from hcsflow.graph.specials import BuiltinInputs, SpecialValues
-from hcsflow.graph.worker import PeakMeter
+from hcsflow.graph.worker import PeakMeter, emit
 from hcsflow.journal import JournalEntry, ObjectRecord, Outcome
 from hcsflow.plan import Group, LocalKey, StepPlan, WritePlan
 from hcsflow.storage.memory import MemoryStorageBackend
@@ -51,16 +58,18 @@ def run_segment(plan_id: str, segment: str, well: str, attempt: int, *upstream: 
     for outcome in upstream:
         if outcome.status != "done":
             return replace(outcome, segment=segment)
-    task = _WellTask(bundle_of(plan_id), segment, well, attempt)
-    started = time.perf_counter()
-    with PeakMeter() as meter:
-        try:
-            outcome = task.run()
-        except FencedError as error:
-            outcome = replace(task.failure(error), status="cancelled")
-        except Exception as error:  # noqa: BLE001 - the task boundary: an error becomes a record
-            outcome = task.failure(error)
-    return replace(outcome, seconds=time.perf_counter() - started, peak_bytes=meter.peak_bytes)
+    bundle = bundle_of(plan_id)
+    done = committed_outcome(bundle, well)
+    if done is not None:  # this worker's forerunner died between its commit and its answer
+        return done
+    emit("well_started", well)
+    task = _WellTask(bundle, segment, well, attempt)
+    try:
+        return task.run()
+    except FencedError as error:
+        return replace(task.failure(error), status="cancelled")
+    except Exception as error:  # noqa: BLE001 - the task boundary: an error becomes a record
+        return task.failure(error)
 
 
 @dataclass
@@ -93,6 +102,7 @@ class _WellTask:
         self._planes = WellPlanes(plan, bundle.manifest, Path(bundle.plate_root), number)
         self._builtins = BuiltinInputs(plan, bundle.manifest, number)
         self._run: SegmentRun | None = None
+        self._started = time.perf_counter()
 
     def run(self) -> Outcome:
         """Process, write and commit; raises what goes wrong."""
@@ -101,14 +111,20 @@ class _WellTask:
         plan = self._bundle.plan
         with open_scratch(self._bundle, self._well, self._attempt) as scratch:
             roots = {write.output: unit_scratch(scratch, write.output) for write in plan.writes}
-            sinks = {w.output: self._sink(w, roots[w.output]) for w in plan.writes}
-            with _aborting(sinks.values()):
-                self._process(_Sinks(list(sinks.values())), scratch / "spill")
-                records = {w.output: self._finish(w, sinks[w.output], roots) for w in plan.writes}
-            outcome = self._outcome(records)
+            with PeakMeter() as meter:
+                records = self._make(roots, scratch / "spill")
+            outcome = self._outcome(records, meter)
             for write in plan.writes:
                 self._commit(write, roots[write.output], records[write.output], outcome)
         return outcome
+
+    def _make(self, roots: dict[str, Path], spill: Path) -> dict[str, tuple[ObjectRecord, ...]]:
+        """Run the steps and write every output into its scratch folder."""
+        writes = self._bundle.plan.writes
+        sinks = {w.output: self._sink(w, roots[w.output]) for w in writes}
+        with _aborting(sinks.values()):
+            self._process(_Sinks(list(sinks.values())), spill)
+            return {w.output: self._finish(w, sinks[w.output], roots) for w in writes}
 
     def _sink(self, write: WritePlan, root: Path) -> WellSink:
         folder = root / write.store / well_folder(self._bundle.plan, self._well)
@@ -130,6 +146,7 @@ class _WellTask:
                 specials=SpecialValues(self._bundle.plan, self._builtins),
                 memory=memory,
                 sink=sink,
+                on_step=lambda step: emit("step", self._well, step=step),
             )
             self._run.run()
         finally:
@@ -164,13 +181,15 @@ class _WellTask:
         )
         commit_unit(self._bundle, self._well, write.output, root, entry)
 
-    def _outcome(self, records: dict[str, tuple[ObjectRecord, ...]]) -> Outcome:
+    def _outcome(self, records: dict[str, tuple[ObjectRecord, ...]], meter: PeakMeter) -> Outcome:
         seconds = self._run.seconds if self._run else {}
         stored = [record for objects in records.values() for record in objects]
         return Outcome(
             well=self._well,
             segment=self._segment.name,
             status="done",
+            seconds=time.perf_counter() - self._started,
+            peak_bytes=meter.peak_bytes,
             step_seconds=tuple((step, round(s, 4)) for step, s in seconds.items()),
             bytes_read=self._planes.bytes_read,
             bytes_written=sum(record.nbytes for record in stored),
@@ -197,6 +216,7 @@ class _WellTask:
             well=self._well,
             segment=self._segment.name,
             status="failed",
+            seconds=time.perf_counter() - self._started,
             step="read" if file else step,
             error=type(error).__name__,
             message=error.message if isinstance(error, HcsflowError) else str(error),

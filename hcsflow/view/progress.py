@@ -29,7 +29,7 @@ def format_duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> format_duration(7.2), format_duration(95), format_duration(7300)
+    >>> format_duration(7.2), format_duration(95), format_duration(7330)
     ('7.2 s', '1 min 35 s', '2 h 02 min')
     """
     if seconds < 9.95:

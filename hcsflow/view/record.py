@@ -145,7 +145,7 @@ def _well(status: str, outcome: Outcome, nbytes: int) -> WellRecord:
     return WellRecord(
         well=outcome.well,
         status=status,
-        seconds=outcome.seconds,
+        seconds=outcome.seconds or sum(seconds.values()),
         steps=seconds,
         nbytes=nbytes,
         failure=outcome if status == "failed" else None,
@@ -159,14 +159,16 @@ def write_command(output: Path, arguments: Sequence[str]) -> None:
     write_text_atomic(path, json.dumps({"arguments": list(arguments)}, indent=1))
 
 
-def rerun_command(output: Path, wells: Sequence[str], pipeline: str = "PIPELINE") -> str:
+def rerun_command(output: Path, wells: Sequence[str]) -> str:
     """Return the command that runs some wells again.
 
     It is the one last used on this output with other ``--wells``; where a run was not started
     from the command line, the plate's folder is left to fill in.
     """
-    found = read_json(ControlFolder(output).root / COMMAND)
+    control = ControlFolder(output)
+    found, plan = read_json(control.root / COMMAND), read_json(control.plan)
     arguments = found.get("arguments") if isinstance(found, dict) else None
+    pipeline = plan["pipeline"] if isinstance(plan, dict) and "pipeline" in plan else "PIPELINE"
     kept: list[str] = []
     for argument in map(str, arguments or ["hcsflow", "run", pipeline, "PLATE", "-o", str(output)]):
         if kept and kept[-1] == "--wells":

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hcsflow.journal import Outcome, write_text_atomic
-from hcsflow.ngff.metadata import well_path
-from hcsflow.view.heat import HeatMap, heat_maps
+from hcsflow.view.heat import heat_maps
 from hcsflow.view.html import draw_plate, environment, format_number
+from hcsflow.view.pictures import choose_pictures, label_name
 from hcsflow.view.progress import format_duration
 from hcsflow.view.record import RunRecord, WellRecord, read_record, rerun_command
-from hcsflow.view.thumbnails import Crop, Picture, Scene, paint, read_scene, windows_of
 
 __all__ = ["render_report", "write_report"]
-
-PICTURE_BYTES = 2_400_000
-"""All thumbnails together; base64 and the rest stay below 5 MB."""
-CLOSER_SIDE = 460
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A picture with its caption."""
-
-    well: str
-    caption: str
-    picture: Picture
 
 
 def write_report(output: Path) -> Path:
@@ -62,7 +46,7 @@ def write_report(output: Path) -> Path:
 def render_report(record: RunRecord, *, written: datetime) -> str:
     """Return the page; ``written`` appears in the footer only, the rest depends on the run."""
     maps = heat_maps(record)
-    pictures, closer = _pictures(record, maps)
+    pictures = choose_pictures(record, maps[0] if len(maps) > 1 else None)
     return (
         environment()
         .get_template("report.html.j2")
@@ -80,8 +64,7 @@ def render_report(record: RunRecord, *, written: datetime) -> str:
             map_data=[{"low": m.low, "high": m.high, "cells": m.cells} for m in maps],
             failures=[_failure(record, well) for well in record.with_status("failed")],
             pictures=pictures,
-            closer=closer,
-            labels=_label_name(record),
+            labels=label_name(record),
             channels=record.plate.get("channels", []),
             timings=_timings(record),
             steps=[_step(step) for step in record.plan.get("steps", [])],
@@ -132,75 +115,9 @@ def _failure(record: RunRecord, well: WellRecord) -> dict[str, str]:
         "message": found.message or "",
         "file": found.file or "",
         "hint": found.hint or "",
-        "rerun": rerun_command(record.output, [well.well], str(record.plan.get("pipeline"))),
+        "rerun": rerun_command(record.output, [well.well]),
         "traceback": found.traceback or "",
     }
-
-
-def _label_name(record: RunRecord) -> str | None:
-    labels = record.final.get("labels", [])
-    return str(labels[0]["name"]) if labels else None
-
-
-def _pictures(record: RunRecord, maps: list[HeatMap]) -> tuple[list[Shown], list[Shown]]:
-    """Return a thumbnail per finished well, and a close look at the extremes."""
-    roots = {well.well: _image_root(record, well.well) for well in record.with_status("done")}
-    roots = {well: root for well, root in roots.items() if (root / "zarr.json").is_file()}
-    if not roots:
-        return [], []
-    label = _label_name(record)
-    share = PICTURE_BYTES // (len(roots) + 3)
-    side = int(min(max(math.sqrt(share / 0.25), 48), 360))
-    scenes = {well: read_scene(root, side=side, labels=label) for well, root in roots.items()}
-    windows = windows_of(scenes.values())
-    first = maps[0]
-    thumbnails = [
-        Shown(well, first.cells.get(well, ("", ""))[1], paint(scene, windows, max_bytes=share))
-        for well, scene in scenes.items()
-    ]
-    return thumbnails, _closer(record, roots, windows, first)
-
-
-def _image_root(record: RunRecord, well: str) -> Path:
-    store = record.output / str(record.final.get("store", "images.zarr"))
-    return store / well_path(well, record.plate["rows"], record.plate["columns"]) / "0"
-
-
-def _closer(
-    record: RunRecord,
-    roots: Mapping[str, Path],
-    windows: list[tuple[float, float]],
-    ranked: HeatMap,
-) -> list[Shown]:
-    """One field at higher resolution: the wells with the lowest, middle and highest value."""
-    image = record.final.get("image", {})
-    if not image.get("cells"):
-        return []
-    order = sorted(roots, key=lambda well: (_as_float(ranked.cells.get(well, ("", ""))[1]), well))
-    chosen = {"lowest": order[0], "middle": order[len(order) // 2], "highest": order[-1]}
-    crop = _first_field(image)
-    shown: dict[str, Shown] = {}
-    for word, well in chosen.items():
-        scene: Scene = read_scene(
-            roots[well], side=CLOSER_SIDE, labels=_label_name(record), crop=crop
-        )
-        caption = f"{word}: {ranked.cells.get(well, ('', '–'))[1]} ({ranked.name})"
-        picture = paint(scene, windows, max_bytes=90_000, has_bold_outlines=True)
-        shown.setdefault(well, Shown(well, caption, picture))
-    return list(shown.values())
-
-
-def _as_float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.inf
-
-
-def _first_field(image: Mapping[str, Any]) -> Crop:
-    row, column = image["cells"][0]
-    pitch, size = image["pitch_yx"], image["field_yx"]
-    return Crop(row * pitch[0], column * pitch[1], size[0], size[1])
 
 
 def _timings(record: RunRecord) -> list[dict[str, str | float]]:

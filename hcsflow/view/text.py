@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -41,6 +41,10 @@ def some(names: Iterable[str], limit: int = SHOWN) -> str:
     return ", ".join(listed[:limit]) + rest
 
 
+def _wells(wells: Sized) -> str:
+    return f"{len(wells)} well{'' if len(wells) == 1 else 's'}"
+
+
 def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for heading in headings:
@@ -75,7 +79,7 @@ def _faults(faults: Iterable[Document]) -> Iterable[Text]:
 def render_run(document: Document) -> RenderableType:
     """Show how a run ended and where its results lie."""
     failed, skipped = document["failed"], document["skipped"]
-    counts = [f"{len(document['done'])} wells done"]
+    counts = [f"{_wells(document['done'])} done"]
     if skipped:
         counts.append(f"{len(skipped)} already done")
     if failed:
@@ -100,7 +104,7 @@ def render_failures(document: Document) -> RenderableType:
     """Show failed wells: step, reason, file, what to do, the command to run them again."""
     if not document["failures"]:
         return Text("no failed wells")
-    head = Text(f"{len(document['failures'])} failed wells", style="bold")
+    head = Text(f"{_wells(document['failures'])} failed", style="bold")
     rerun = _facts([("run them again", document["rerun"])])
     return Group(head, *_faults(document["failures"]), rerun)
 

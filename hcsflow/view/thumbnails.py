@@ -23,7 +23,8 @@ __all__ = ["Crop", "Picture", "Scene", "paint", "read_scene", "windows_of"]
 
 PALETTE = ("00ffff", "ff00ff", "ffff00", "00ff00", "ff8000", "4080ff")
 """Channel colours (RGB) where the plate gives none."""
-OUTLINE_BGRA = (255, 255, 255, 255)
+ON_COLOURS, ON_GREY = (255, 255, 255, 255), (0, 176, 255, 255)
+"""Colours of outlines, BGRA."""
 QUALITIES = (86, 70, 50, 30)
 
 
@@ -152,9 +153,10 @@ def paint(
     windows: Sequence[tuple[float, float]],
     *,
     max_bytes: int,
+    only: int | None = None,
     has_bold_outlines: bool = False,
 ) -> Picture:
-    """Render a scene: channels added in their colours (one channel: grey), outlines apart.
+    """Render a scene: channels added in their colours (a single one grey), outlines apart.
 
     Parameters
     ----------
@@ -164,18 +166,24 @@ def paint(
         Intensities shown as black and as full colour, by channel.
     max_bytes : int
         Quality is lowered until the encoded image fits, or no lower quality is left.
+    only : int, optional
+        The one channel to show, in grey.
     has_bold_outlines : bool
         Outlines of two pixels, on both sides of an object's border; else of one, inside.
     """
     height, width = scene.pixels.shape[1:]
+    channels = range(len(scene.pixels)) if only is None else (only,)
+    is_grey = len(channels) == 1
+    colours = [_bgr("ffffff" if is_grey else scene.colours[c]) for c in channels]
     canvas = np.zeros((height, width, 3), np.float32)
-    for plane, (low, high), colour in zip(scene.pixels, windows, scene.colours, strict=False):
-        share = np.clip((plane - low) / (high - low), 0, 1)
-        canvas += share[..., None] * _bgr("ffffff" if len(scene.pixels) == 1 else colour)
+    for channel, colour in zip(channels, colours, strict=True):
+        low, high = windows[channel]
+        share = np.clip((scene.pixels[channel] - low) / (high - low), 0, 1)
+        canvas += share[..., None] * colour
+    canvas /= np.maximum(np.sum(colours, axis=0), 1)  # all channels together just reach white
+    drawn = _outlines(scene.labels, ON_GREY if is_grey else ON_COLOURS, is_bold=has_bold_outlines)
     shown = np.clip(canvas * 255, 0, 255).astype(np.uint8)
-    return Picture(
-        width, height, _webp(shown, max_bytes), _outlines(scene.labels, is_bold=has_bold_outlines)
-    )
+    return Picture(width, height, _webp(shown, max_bytes), drawn)
 
 
 def _bgr(colour: str) -> NDArray[np.float32]:
@@ -193,7 +201,9 @@ def _webp(image: NDArray[np.uint8], max_bytes: int) -> str:
     return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 
-def _outlines(labels: NDArray[np.uint32] | None, *, is_bold: bool) -> str | None:
+def _outlines(
+    labels: NDArray[np.uint32] | None, colour: tuple[int, int, int, int], *, is_bold: bool
+) -> str | None:
     """Draw the border of every object on a transparent PNG."""
     if labels is None or not labels.any():
         return None
@@ -203,6 +213,6 @@ def _outlines(labels: NDArray[np.uint32] | None, *, is_bold: bool) -> str | None
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     drawn = np.zeros((*labels.shape, 4), np.uint8)
-    drawn[edge if is_bold else edge & (labels > 0)] = OUTLINE_BGRA
+    drawn[edge if is_bold else edge & (labels > 0)] = colour
     encoded = cv2.imencode(".png", drawn, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
     return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode()

@@ -11,6 +11,8 @@ import pytest
 
 from hcsflow.cli.main import main
 from hcsflow.cli.schemas import json_schema
+from hcsflow.errors import UsageError
+from hcsflow.session.run import Run
 from hcsflow.testing.plates import write_imagexpress_plate
 
 
@@ -193,7 +195,7 @@ import time
 import hcsflow as hf
 
 def sleep(stack):
-    time.sleep(2)
+    time.sleep(0.6)
     return stack
 
 pipeline = hf.Pipeline([hf.FunctionStep(sleep)], name="sleepy")
@@ -238,3 +240,19 @@ def test_the_demo_finds_what_was_planted(cli, tmp_path):
     again = cli("demo", "-o", tmp_path / "demo", "--wells", "4")
     assert again.returncode == 0
     assert "2 of 2 planted faults quarantined" in again.stdout
+
+
+def test_a_run_in_python_gives_tables_failures_and_where_things_lie(finished):
+    run = Run(finished)
+    nuclei = run.table("nuclei")
+    assert set(nuclei["well"]) == {"B02", "B03"}
+    assert run.tables == ["nuclei"]
+    assert run.failures["well"].tolist() == ["C02"]
+    assert run.failures["rerun"].item().endswith("--wells C02")
+    assert run.plate == finished / "images.zarr"
+    assert [outcome.well for outcome in run.outcomes] == ["B02", "B03", "C02"]
+    html = run._repr_html_()
+    assert "<b>2</b> wells done" in html
+    assert "C02" in html
+    with pytest.raises(UsageError, match="nuclei"):
+        run.table("nucleii")

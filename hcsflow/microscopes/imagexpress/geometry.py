@@ -62,7 +62,9 @@ def z_step_from_stack(stack: Sequence[tuple[int, Sample]]) -> Measured:
         Ascending.
     """
     known = [(z, s.info.z_um, s.file) for z, s in stack if s.info.z_um is not None]
-    spacings = [abs(after - before) / (j - i) for (i, before, _), (j, after, _) in pairwise(known)]
+    spacings = [
+        abs(after - before) / (j - i) for (i, before, _), (j, after, _) in pairwise(known) if j > i
+    ]
     if not spacings or median(spacings) < 0.005:
         return UNKNOWN
     origin = f"median of MetaSeries z-position, {known[0][2]} and following"

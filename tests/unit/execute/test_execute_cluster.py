@@ -92,6 +92,13 @@ def test_a_killed_worker_changes_nothing_and_nothing_is_left_running(
     assert "distributed" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_killed_worker_comes_back_where_there_is_no_forkserver(tiny, monkeypatch):
+    monkeypatch.setattr("hcsflow.execute.clusters._start_method", lambda: "spawn")
+    tiny.misbehave("A02", "die-once")
+    assert tiny(cluster="local", workers=2).counts == {"done": 3}
+
+
 def test_everything_listens_on_loopback_only():
     plan = select_cluster("local", workers=1, memory_bytes=8 << 30)
     with open_cluster(plan) as (client, cluster):

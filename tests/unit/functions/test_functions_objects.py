@@ -3,16 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from skimage.measure import label, regionprops_table
-from skimage.segmentation import watershed
 
 from hcsflow.contracts import contract_of
 from hcsflow.errors import ContractError
 from hcsflow.functions.catalogue import find
-from hcsflow.functions.components import components
-from hcsflow.functions.filters import gaussian_plane
-from hcsflow.functions.objects import _peaks
+from hcsflow.functions.splitting import flood, mark_peaks
 from hcsflow.materialize import Labels, Table, as_table
 from hcsflow.plate import PlaneKey
 
@@ -29,28 +29,52 @@ def _same_parts(one, other):
     return len(pairs) == len(np.unique(one)) == len(np.unique(other))
 
 
-def _whole_watershed(mask, min_distance, smooth):
-    """Every region flooded, none taken for granted; distances from scipy."""
-    height = gaussian_plane(ndimage.distance_transform_edt(mask).astype(np.float32), smooth)
-    marks = components(_peaks(height, mask, min_distance))
+def _one_by_one(mask, min_distance, smooth):
+    """Each region flooded alone on an empty plane: no canvas, nothing taken for granted."""
     regions = label(mask, connectivity=2)
-    lonely = ~np.isin(regions, regions[marks > 0]) & (mask > 0)
-    marks = np.where(lonely, regions + marks.max(), marks)
-    return watershed(-height, marks, mask=mask > 0, connectivity=2)
+    result = np.zeros(mask.shape, np.int64)
+    for region in range(1, regions.max() + 1):
+        alone = np.pad(regions == region, 40).view(np.uint8)
+        height, marks = mark_peaks(alone, min_distance, smooth)
+        parts = flood(height, marks, alone > 0)[40:-40, 40:-40]
+        result[parts > 0] = parts[parts > 0] + result.max()
+    return label(result, connectivity=2)
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.8])
 @pytest.mark.parametrize(("min_distance", "smooth"), [(1, 0.0), (3, 1.0), (8, 0.5)])
-def test_splitting_equals_the_whole_watershed(seed, share, min_distance, smooth):
+def test_splitting_equals_a_watershed_of_each_region_alone(seed, share, min_distance, smooth):
     mask = _blobs(seed, share)
     result = find("split_touching")(mask[None], min_distance=min_distance, smooth=smooth)[0]
-    expected = _whole_watershed(mask, min_distance, smooth)
-    np.testing.assert_array_equal(result > 0, mask > 0)
-    assert result.max() > label(mask, connectivity=2).max() or share == 0.2
-    # scipy's and OpenCV's distances differ in the last bit, which may turn a tie.
-    if not _same_parts(result, expected):
-        assert result.max() == pytest.approx(expected.max(), abs=1)
+    np.testing.assert_array_equal(result, _one_by_one(mask, min_distance, smooth))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    arrays(np.uint8, st.tuples(st.integers(1, 14), st.integers(1, 14)), elements=st.integers(0, 1)),
+    st.integers(1, 5),
+)
+def test_splitting_any_mask(mask, min_distance):
+    result = find("split_touching")(mask[None], min_distance=min_distance, smooth=0.7)[0]
+    np.testing.assert_array_equal(result, _one_by_one(mask, min_distance, 0.7))
+
+
+def test_rings_inside_rings_take_several_canvases():
+    y, x = np.ogrid[:200, :200]
+    mask = (np.hypot(y - 100, x - 100).astype(int) % 6 < 3).view(np.uint8)
+    mask[:, 97:103] = 0
+    mask[98:101] = 1
+    rings = (np.maximum(abs(y - 100), abs(x - 100)) % 8 < 4).view(np.uint8)
+    for one in (mask, rings):
+        result = find("split_touching")(one[None], min_distance=4, smooth=0.5)[0]
+        np.testing.assert_array_equal(result, _one_by_one(one, 4, 0.5))
+
+
+def test_distances_are_scipys():
+    height, _ = mark_peaks(np.pad(_blobs(0), 1), 3, 0.0)
+    exact = ndimage.distance_transform_edt(np.pad(_blobs(0), 1))
+    np.testing.assert_allclose(height / 1024, exact, atol=1e-3)
 
 
 def test_two_touching_discs_become_two():

@@ -136,18 +136,24 @@ def make_plan(name, rows, columns, done, failed, side) -> dict:
             "z_step": {"um": None, "origin": ""},
         },
         "steps": [
-            {"name": "smooth", "variable_components": ["z"], "branches": [{"calls": [call]}]}
+            {
+                "name": "smooth",
+                "variable_components": ["z"],
+                "input": {"channels": [0]},
+                "branches": [{"calls": [call]}],
+            }
         ],
         "writes": [
             {
                 "output": "",
                 "store": "images.zarr",
-                "labels": [{"name": "nuclei"}],
+                "labels": [{"name": "nuclei", "step": 0}],
                 "tables": [{"name": "nuclei", "labels": "nuclei"}],
                 "image": {
                     "cells": [[0, 0], [0, 1]],
                     "pitch_yx": [side, side],
                     "field_yx": [side, side],
+                    "channels": [0, 1],
                 },
             }
         ],

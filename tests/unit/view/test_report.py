@@ -86,7 +86,7 @@ def test_another_folder_is_refused(tmp_path):
 
 
 def test_rerun_repeats_the_command_for_the_failed_wells(output):
-    assert "hcsflow run count-nuclei PLATE -o" in rerun_command(output, ["B02"], "count-nuclei")
+    assert "hcsflow run count-nuclei PLATE -o" in rerun_command(output, ["B02"])
     given = ["hcsflow", "run", "count-nuclei", "my plate", "-o", "out", "--wells", "B*", "--fresh"]
     write_command(output, given)
     found = rerun_command(output, ["B02", "C03"])
