@@ -19,13 +19,17 @@ FLOAT32 = 4
 ENCODER_PLANES = 3
 """Planes held while one is written: itself, its smaller levels, its encoded bytes."""
 
+OVERHEAD_BYTES = 64_000_000
+"""Documents, tables and what the allocator keeps back (measured: 10–45 MB, by
+``benchmarks/memory.py``), rounded up."""
+
 
 def budget(plan: Plan, _declared: Declared) -> Plan:
     """Project each task's peak memory above an idle worker.
 
     Counted are, while a step runs: the planes read and still needed, one group read ahead,
     earlier results still needed, the stack gathered, the result, the function's own
-    temporaries (``working_planes`` of its contract) and the encoder's buffers.
+    temporaries (``working_planes`` of its contract), the encoder's buffers and a fixed overhead.
 
     Raises
     ------
@@ -53,7 +57,7 @@ def _peaks(plan: Plan, segment: Segment) -> Iterator[tuple[int, int]]:
     steps = plan.steps[segment.first : segment.last + 1]
     readers = [step for step in steps if step.source is None]
     read = _nbytes(plan.source) // _turns(plan.source, segment)
-    ahead = max((_group_nbytes(step) for step in readers), default=0)
+    ahead = _read_ahead(readers)
     for step in steps:
         later_readers = [r for r in readers if r.index >= step.index]
         held = (read if later_readers else 0) + ahead
@@ -62,9 +66,26 @@ def _peaks(plan: Plan, segment: Segment) -> Iterator[tuple[int, int]]:
             for other in steps
             if other.index < step.index and _needed(other, step, steps)
         )
-        held += _nbytes(step.output) // _turns(step.output, segment)
-        held += _group_nbytes(step) + _working(step) + _encoding(plan, step)
+        held += OVERHEAD_BYTES + _nbytes(step.output) // _turns(step.output, segment)
+        held += _gathering(step, plan.steps, readers) + _working(step) + _encoding(plan, step)
         yield step.index, held
+
+
+def _read_ahead(readers: list[StepPlan]) -> int:
+    """Return the largest group read ahead; a well that is one group has none."""
+    groups = [list(groups_of(step.input, step.variable_components)) for step in readers]
+    if sum(map(len, groups)) <= 1:
+        return 0
+    return max(_group_nbytes(step) for step in readers)
+
+
+def _gathering(step: StepPlan, steps: tuple[StepPlan, ...], readers: list[StepPlan]) -> int:
+    """Return the bytes of a stack put together; one kept as it was made costs nothing."""
+    if step.source is None:
+        is_as_kept = step is readers[0]
+    else:
+        is_as_kept = steps[step.source].variable_components == step.variable_components
+    return 0 if is_as_kept else _group_nbytes(step)
 
 
 def _needed(producer: StepPlan, now: StepPlan, steps: tuple[StepPlan, ...]) -> bool:
