@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import tifffile
+import yaml
 import zarr
 from zarr.codecs import BloscCodec
 
@@ -38,6 +39,8 @@ STEP = re.compile(r"ZStep_(\d+)$")
 CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
 PIXEL_SIZE_UM = 0.65
 SMALLEST_SIDE = 128
+GRAPH = Path(__file__).parents[2] / "graphs" / "count-nuclei" / "pipeline.yaml"
+SET = yaml.safe_load(GRAPH.read_text())["parameters"]  # so that both use the same values
 LABEL_STRIDE = 1 << 16
 
 Files = dict[tuple[int, int, int], Path]
@@ -107,11 +110,11 @@ def process_well(store: Path, task: tuple[str, Files]) -> pd.DataFrame:
 def count_nuclei(stack: np.ndarray, field: int) -> tuple[np.ndarray, dict[str, Any]]:
     """Segment the first channel of one field, (channel, z, y, x), and measure all channels."""
     plane = max_projection(stack[0])
-    plane = gaussian_filter(plane, sigma=1.5)
-    plane = subtract_background(plane, radius=25)
-    mask = threshold_otsu(plane)
-    parts = split_touching(mask, min_distance=5)
-    found, _ = label_objects(parts, min_area=30)
+    plane = gaussian_filter(plane, sigma=SET["sigma"])
+    plane = subtract_background(plane, radius=SET["background_radius"])
+    mask = threshold_otsu(plane, scale=SET["threshold_scale"], minimum=SET["threshold_minimum"])
+    parts = split_touching(mask, min_distance=SET["min_distance"])
+    found, _ = label_objects(parts, min_area=SET["min_area"])
     keys = [PlaneKey(0, 0, field, 0, c, z) for c, z in np.ndindex(stack.shape[:2])]
     _, table = measure_objects(
         stack.reshape(-1, *stack.shape[2:]),

@@ -85,10 +85,12 @@ def _checked(func: F) -> F:
 def _check_type(array: Any, expected: str, where: str) -> None:
     found = find_memory_type(array)
     if found != expected:
+        convert = (
+            f'hcsflow.arrays.convert(stack, "{expected}") converts; between steps that happens'
+        )
         raise ContractError(
             f"{where} a {expected} stack, found {found or type(array).__name__}",
-            hint=f'hcsflow.arrays.convert(stack, "{expected}") converts; the compiler does it '
-            "by itself between steps",
+            hint="is a 'return' missing?" if array is None else f"{convert} by itself",
         )
 
 

@@ -174,11 +174,7 @@ def _run_shown(compiled: Plan, arguments: list[str], **options: Any) -> Run:
                 write_command(compiled.output, arguments)
             progress(event)
 
-        try:
-            return compiled.run(**options, on_event=on_event)
-        except KeyboardInterrupt:
-            err().print("interrupted; the same command goes on where this one stopped")
-            raise
+        return compiled.run(**options, on_event=on_event)
 
 
 def _tell_end(done: Run, *, as_json: bool) -> int:

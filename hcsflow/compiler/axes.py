@@ -120,20 +120,31 @@ def _gathered(
     heights: dict[int, set[int]] = {c: set() for c in channels}
     for key in kept:
         heights[key.channel].add(key.z)
-    reduced = {
-        c for b in used for call in b.calls if call.z_out == "one" for c in step.variable_components
-    }
-    if any(len(h) > 1 for h in heights.values()):
-        reduced.discard("z")  # another branch keeps its stack
-    return PlaneSet(
+    output = PlaneSet(
         fields=tuple(sorted({key.field for key in kept})),
         timepoints=tuple(sorted({key.timepoint for key in kept})),
         channels=channels,
         z=tuple(tuple(sorted(heights[c])) for c in channels),
         shape_yx=shape,
         dtype=dtype,
-        collapsed=tuple(c for c in COMPONENTS if c in reduced or c in planes.collapsed),
+        collapsed=_collapsed(step, planes, used),
     )
+    if output.num_planes != len(set(kept)):
+        raise PlanRefusedError(
+            f"step {step.name!r} leaves {len(set(kept))} of {output.num_planes} planes: no full "
+            f"grid of fields, timepoints, channels and z, because its {step.group_by}s are "
+            "treated unlike",
+            hint="let all of them keep, drop or collapse the same planes",
+        )
+    return output
+
+
+def _collapsed(step: StepPlan, planes: PlaneSet, used: list[Branch]) -> tuple[str, ...]:
+    """Return the components that have one value left: reduced before, or by every branch now."""
+    kept = [branch for branch in used if branch.action != "drop"]
+    is_reduced = all(any(call.z_out == "one" for call in branch.calls) for branch in kept)
+    reduced = set(step.variable_components) if is_reduced else set()
+    return tuple(c for c in COMPONENTS if c in reduced or c in planes.collapsed)
 
 
 def _result(branch: Branch, planes: PlaneSet) -> tuple[tuple[int, int], str]:

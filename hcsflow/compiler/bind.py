@@ -148,8 +148,9 @@ def _calls(step: FunctionStep, chain: Chain, values: Mapping[str, Any]) -> tuple
     for func, invocation, names in zip(functions, chain.invocations, accepted, strict=True):
         shared = {k: v for k, v in step.parameters.items() if names is None or k in names}
         given = {**shared, **dict(invocation.parameters)}
-        _check(step, func, given)
-        calls.append(_call(step, func, given, values))
+        resolved = {k: _resolve(step, v, values) for k, v in given.items()}
+        _check(step, func, resolved)
+        calls.append(_call(func, resolved))
     return tuple(calls)
 
 
@@ -191,11 +192,8 @@ def _accepted(func: Callable[..., Any]) -> set[str] | None:
     return names - set(contract_of(func).special_inputs)
 
 
-def _call(
-    step: FunctionStep, func: Callable[..., Any], given: dict[str, Any], values: Mapping[str, Any]
-) -> Call:
+def _call(func: Callable[..., Any], parameters: Mapping[str, Any]) -> Call:
     declared = contract_of(func)
-    parameters = {k: _resolve(step, v, values) for k, v in given.items()}
     return Call(
         function=function_path(func),
         fingerprint=function_fingerprint(func),
@@ -214,8 +212,10 @@ def _call(
 def _resolve(step: FunctionStep, value: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(value, str) and value.startswith("$"):
         return _parameter(step, value, values)
-    if isinstance(value, list):
-        return [_resolve(step, item, values) for item in value]
+    if isinstance(value, (list, tuple)):
+        return type(value)(_resolve(step, item, values) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _resolve(step, item, values) for key, item in value.items()}
     return value
 
 

@@ -16,6 +16,10 @@ from hcsflow.plan import Plan, PlaneSet, Segment, StepPlan, groups_of
 __all__ = ["budget"]
 
 FLOAT32 = 4
+UINT32 = 4
+LABEL_COPIES = 2
+"""A label stack as made, and as numbered for storing."""
+
 ENCODER_PLANES = 3
 """Planes held while one is written: itself, its smaller levels, its encoded bytes."""
 
@@ -114,12 +118,16 @@ def _nbytes(planes: PlaneSet) -> int:
 
 
 def _group_nbytes(step: StepPlan) -> int:
-    largest = max(len(g.members) for g in groups_of(step.input, step.variable_components))
-    return largest * _plane_nbytes(step.input)
+    return _largest(step) * _plane_nbytes(step.input)
+
+
+def _largest(step: StepPlan) -> int:
+    """Return the planes of the largest stack."""
+    return max(len(g.members) for g in groups_of(step.input, step.variable_components))
 
 
 def _working(step: StepPlan) -> int:
-    largest = max(len(g.members) for g in groups_of(step.input, step.variable_components))
+    largest = _largest(step)
     planes = 0.0
     for branch in step.branches:
         for call in branch.calls:
@@ -129,6 +137,9 @@ def _working(step: StepPlan) -> int:
 
 
 def _encoding(plan: Plan, step: StepPlan) -> int:
+    nbytes = 0
     if any(write.step == step.index for write in plan.writes):
-        return ENCODER_PLANES * _plane_nbytes(step.output)
-    return 0
+        nbytes += ENCODER_PLANES * _plane_nbytes(step.output)
+    labels = sum(target.kind == "labels" for target in step.special_outputs)
+    planes = ENCODER_PLANES + LABEL_COPIES * _largest(step)
+    return nbytes + labels * planes * prod(step.output.shape_yx) * UINT32

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from hcsflow.compiler.axes import axes
 from hcsflow.compiler.bind import bind
 from hcsflow.compiler.budget import budget
@@ -15,10 +17,11 @@ from hcsflow.compiler.places import places
 from hcsflow.compiler.regions import regions
 from hcsflow.compiler.segments import segments
 from hcsflow.config import GlobalPipelineConfig, MissingPolicy
-from hcsflow.errors import UsageError, nearest
+from hcsflow.errors import PlanRefusedError, PlateError, UsageError, nearest
 from hcsflow.pipeline import Pipeline
 from hcsflow.plan import Plan, PlaneSet, Resources
 from hcsflow.plate import Manifest, Plate
+from hcsflow.plate.names import canonical_well
 
 __all__ = ["PASSES", "compile_plan"]
 
@@ -78,6 +81,7 @@ def compile_plan(
         resources=resources,
         parameters=tuple(sorted(pipeline.parameters.items())),
     )
+    _check_fill(plan)
     plan = _with_wells(plan, manifest, wells)
     declared = Declared(pipeline, manifest)
     for compiler_pass in PASSES:
@@ -94,6 +98,15 @@ def _source(plate: Plate) -> PlaneSet:
         shape_yx=plate.shape_yx,
         dtype=plate.dtype,
     )
+
+
+def _check_fill(plan: Plan) -> None:
+    value, dtype = plan.config.fill_value, np.dtype(plan.plate.dtype)
+    if dtype.kind in "iu" and not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+        raise PlanRefusedError(
+            f"fill_value {value} is no {dtype.name}",
+            hint=f"choose {np.iinfo(dtype).min} to {np.iinfo(dtype).max}",
+        )
 
 
 def _with_wells(plan: Plan, manifest: Manifest, wells: Iterable[str] | None) -> Plan:
@@ -120,10 +133,10 @@ def _with_wells(plan: Plan, manifest: Manifest, wells: Iterable[str] | None) -> 
 
 def _matching(wells: Iterable[str], promised: list[str]) -> set[str]:
     chosen: set[str] = set()
-    for pattern in wells:
-        hits = {w for w in promised if fnmatchcase(w, pattern.strip().upper())}
+    for pattern in wells.split(",") if isinstance(wells, str) else wells:
+        hits = {w for w in promised if fnmatchcase(w, _canonical(pattern))}
         if not hits:
-            meant = nearest(pattern, promised)
+            meant = nearest(_canonical(pattern), promised)
             raise UsageError(
                 f"no well matches {pattern!r}",
                 hint=f"did you mean {meant!r}?"
@@ -132,6 +145,15 @@ def _matching(wells: Iterable[str], promised: list[str]) -> set[str]:
             )
         chosen |= hits
     return chosen
+
+
+def _canonical(pattern: str) -> str:
+    """Return a well's name as the plate has it (``"B03"`` for ``"b3"``); patterns in upper case."""
+    text = pattern.strip().upper()
+    try:
+        return canonical_well(text)
+    except PlateError:
+        return text
 
 
 def _warnings(plate: Plate, manifest: Manifest) -> tuple[str, ...]:

@@ -13,9 +13,10 @@ def explain(plan: Plan) -> str:
 
     The text is the same for the same plan.
     """
+    each = f"{_count(plan.source.num_planes, 'plane')}: {_planes(plan.source)}"
     lines = [
         f"{plan.pipeline} on {plan.plate.name} ({plan.plate.microscope}, {plan.plate.layout})",
-        f"  {len(plan.wells)} wells, {_planes(plan.source)} each",
+        f"  {_count(len(plan.wells), 'well')} of {each}",
     ]
     lines += [f"  {well} fails: {reason}" for well, reason, _ in plan.failed_wells]
     lines.append("steps")
@@ -38,12 +39,18 @@ def explain(plan: Plan) -> str:
 
 def _planes(planes: PlaneSet) -> str:
     z = sorted({len(h) for h in planes.z})
-    heights = str(z[0]) if len(z) == 1 else f"{z[0]}–{z[-1]}"
+    counts = [
+        _count(len(planes.fields), "field"),
+        _count(len(planes.timepoints), "timepoint") if len(planes.timepoints) > 1 else "",
+        _count(len(planes.channels), "channel"),
+        f"{z[0]} z" if len(z) == 1 else f"{z[0]}–{z[-1]} z",
+    ]
     y, x = planes.shape_yx
-    return (
-        f"{planes.num_planes} planes: {len(planes.fields)} fields × {len(planes.timepoints)} "
-        f"timepoints × {len(planes.channels)} channels × {heights} z, {y}×{x} {planes.dtype}"
-    )
+    return f"{' × '.join(filter(None, counts))} of {y}×{x} {planes.dtype}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _step(step: StepPlan) -> str:

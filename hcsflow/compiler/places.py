@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hcsflow.compiler.inputs import Declared
@@ -12,6 +14,10 @@ from hcsflow.pipeline.step import FunctionStep
 from hcsflow.plan import LabelWrite, Plan, SideWrite, StepPlan, TableWrite, WritePlan
 
 __all__ = ["UNPLANNED", "places"]
+
+SAFE_NAME = re.compile(r"\w[\w.\-]*")
+RESERVED = frozenset({"final", "results", "report.html", "hcsflow_metadata.json"})
+"""Names in the output folder, or in a task's scratch folder, that are hcsflow's own."""
 
 UNPLANNED = ImageLayout("0", "image", (), (0, 0), (0, 0), (), (), (), (), 1, has_unit=False)
 """Stands for a layout until the regions pass has made it."""
@@ -56,6 +62,7 @@ def places(plan: Plan, declared: Declared) -> Plan:
     ]
     final = replace(writes[-1], labels=_labels(steps), tables=_tables(steps), sides=_sides(steps))
     _check_names(final)
+    _check_folders(writes, plan)
     return plan.replace(steps=tuple(steps), writes=(*writes[:-1], final))
 
 
@@ -114,6 +121,12 @@ def _tables(steps: list[StepPlan]) -> tuple[TableWrite, ...]:
                         f"step {step.name!r}: table {target.stored_as!r} belongs to labels "
                         f"{link!r}, which no step stores; there are: {', '.join(stored) or 'none'}"
                     )
+                if link is not None and "field" in step.variable_components:
+                    raise PlanRefusedError(
+                        f"step {step.name!r} stacks over fields, so rows of table "
+                        f"{target.stored_as!r} cannot be tied to labels numbered by field",
+                        hint="measure field by field, or leave labels= out of the Table",
+                    )
                 found.append(
                     TableWrite(target.stored_as, step.index, target.name, stored.get(link or ""))
                 )
@@ -129,12 +142,35 @@ def _sides(steps: list[StepPlan]) -> tuple[SideWrite, ...]:
     )
 
 
+def _check_folders(writes: Sequence[WritePlan], plan: Plan) -> None:
+    """Refuse output folders that leave the output, are hcsflow's own, or recur."""
+    names = [write.output for write in writes[:-1]]
+    for name in [*names, plan.config.zarr.store_name]:
+        _check_name("a folder", name)
+    for name in names:
+        if name in RESERVED or name == plan.config.zarr.store_name or names.count(name) > 1:
+            raise PipelineError(
+                f"no step can be kept in a folder {name!r}: it is taken",
+                hint="choose another sub_dir",
+            )
+
+
+def _check_name(what: str, name: str) -> None:
+    if not SAFE_NAME.fullmatch(name):
+        raise PipelineError(
+            f"{what} cannot be named {name!r}",
+            hint="use letters, digits, _, - and . (not first)",
+        )
+
+
 def _check_names(write: WritePlan) -> None:
     kinds: tuple[tuple[str, tuple[LabelWrite | TableWrite | SideWrite, ...]], ...] = (
         ("labels", write.labels), ("table", write.tables), ("side output", write.sides),
     )  # fmt: skip
     for kind, items in kinds:
         names = [item.name for item in items]
+        for name in names:
+            _check_name(f"a {kind}", name)
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise PipelineError(

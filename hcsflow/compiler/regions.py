@@ -8,7 +8,7 @@ from hcsflow.compiler.inputs import Declared
 from hcsflow.errors import PlanRefusedError
 from hcsflow.ngff.layout import ImageLayout, objects_of, plan_image, raw_bytes
 from hcsflow.ngff.proof import prove_labels, prove_regions
-from hcsflow.plan import LabelWrite, Plan, PlaneSet, StepPlan, WritePlan, agreeing, groups_of
+from hcsflow.plan import Call, LabelWrite, Plan, PlaneSet, StepPlan, WritePlan, agreeing, groups_of
 
 __all__ = ["regions"]
 
@@ -85,7 +85,7 @@ def _check_link(step: StepPlan, name: str, producer: StepPlan) -> None:
     made = [
         group
         for group in groups_of(producer.input, producer.variable_components)
-        if producer.branch_for(group).action == "call"
+        if any(name in _made_by(producer, call) for call in producer.branch_for(group).calls)
     ]
     seen: set[int | None] = set()
     for group in groups_of(step.input, step.variable_components):
@@ -93,10 +93,15 @@ def _check_link(step: StepPlan, name: str, producer: StepPlan) -> None:
         if channel in seen or step.branch_for(group).action != "call":
             continue  # fields and timepoints are alike: one stands for all
         seen.add(channel)
-        if not agreeing(group, made, producer.input.collapsed):
+        if not agreeing(group, made, {*producer.input.collapsed, *step.input.collapsed}):
             where = ", ".join(f"{c} {v}" for c, v in group.fixed)
             raise PlanRefusedError(
                 f"step {step.name!r} needs {name!r} for {where}, but step {producer.name!r} "
                 "makes none for it",
                 hint="stack over the component too, e.g. variable_components=('channel', 'z')",
             )
+
+
+def _made_by(step: StepPlan, call: Call) -> set[str]:
+    """Return the pipeline's names of what a call makes."""
+    return {t.name for t in step.special_outputs if t.declared in call.special_outputs}

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from hcsflow.errors import PlanRefusedError, UsageError, nearest
-from hcsflow.execute.quiet import environment
+from hcsflow.execute.quiet import environment, interrupts_deferred, sigint_ignored
 from hcsflow.graph.process import THREAD_VARIABLES
 
 __all__ = ["KINDS", "ClusterPlan", "default_workers", "open_cluster", "prestart", "select_cluster"]
@@ -40,6 +41,9 @@ PRELOAD = (
 """Imported once by the forkserver; nothing here may touch a GPU."""
 
 THREAD_LIMITS = dict.fromkeys(THREAD_VARIABLES, "1")
+NO_LEAK_WARNING = "ignore:resource_tracker:UserWarning"
+"""Workers that are killed leave semaphores; Python's tracker removes them and need not say so."""
+
 CLOSE_TIMEOUT_S = 10.0
 REACH_TIMEOUT_S = 10.0
 MAX_DEATHS = 3
@@ -168,7 +172,8 @@ def prestart(*modules: str) -> None:
     from multiprocessing import forkserver
 
     multiprocessing.get_context("forkserver").set_forkserver_preload([*PRELOAD, *modules])
-    with environment(THREAD_LIMITS):
+    quiet = f"{os.environ.get('PYTHONWARNINGS', '')},{NO_LEAK_WARNING}".lstrip(",")
+    with environment(THREAD_LIMITS | {"PYTHONWARNINGS": quiet}), sigint_ignored():
         forkserver.ensure_running()
 
 
@@ -231,13 +236,16 @@ def _local_cluster(plan: ClusterPlan) -> Iterator[Any]:
     if plan.kind == "local":
         _check_main_module()
         _prepare_forkserver()
-    cluster = LocalCluster(**plan.kwargs)
+    cluster = None
     try:
+        with interrupts_deferred():  # one half started could not be closed
+            cluster = LocalCluster(**plan.kwargs)
         yield cluster
     finally:
-        pids = _worker_pids(cluster)
-        _close(cluster)
-        _end_processes(pids | _worker_pids(cluster))
+        if cluster is not None:
+            pids = _worker_pids(cluster)
+            _close(cluster)
+            _end_processes(pids | _worker_pids(cluster))
 
 
 def _check_main_module() -> None:
@@ -288,7 +296,11 @@ def _settings() -> Iterator[None]:
         # How long the result of a well is asked for from a worker that has died meanwhile.
         "distributed.comm.timeouts.connect": "10s",
     }
-    with dask.config.set(values):
+    place = dask.config.get("temporary-directory", None)
+    with (
+        TemporaryDirectory(prefix="hcsflow-", dir=place, ignore_cleanup_errors=True) as folder,
+        dask.config.set(values | {"temporary-directory": folder}),
+    ):
         yield
 
 

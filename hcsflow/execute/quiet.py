@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from types import FrameType
 
 from hcsflow.journal import ControlFolder, append_log
 
-__all__ = ["dask_logs_to", "environment"]
+__all__ = ["dask_logs_to", "environment", "interrupts_deferred", "sigint_ignored"]
 
 PACKAGES = ("distributed", "bokeh", "tornado", "asyncio")
 
@@ -28,6 +31,45 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def sigint_ignored() -> Iterator[None]:
+    """Let processes started inside the block, and all they start, ignore Ctrl-C.
+
+    A terminal sends it to every process of a command; this one alone shall end the others.
+    """
+    if threading.current_thread() is not threading.main_thread():  # cannot set a handler
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block is through; a second one goes through."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in seen:
+        signal.raise_signal(number)
 
 
 class _LogFile(logging.Handler):

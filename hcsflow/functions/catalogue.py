@@ -265,8 +265,8 @@ def check_parameters(func: Callable[..., Any], kwargs: Mapping[str, Any]) -> Non
     Raises
     ------
     PipelineError
-        For an unknown name (the nearest is named), a special input given by hand, or a missing
-        one that has no default.
+        For an unknown name (the nearest is named), a special input given by hand, a missing one
+        that has no default, or a value that is not of the plain type annotated.
 
     Examples
     --------
@@ -287,6 +287,32 @@ def check_parameters(func: Callable[..., Any], kwargs: Mapping[str, Any]) -> Non
                 f"{label} has no parameter {name!r}; there are: {there}",
                 hint=f"did you mean {near!r}?" if near else None,
             )
+        if name in known:
+            _check_type(label, known[name], kwargs[name])
     missing = [name for name, item in known.items() if item.required and name not in kwargs]
     if missing:
         raise PipelineError(f"{label} needs a value for {', '.join(missing)}")
+
+
+_PLAIN_TYPES: dict[str, tuple[type, ...]] = {
+    "float": (float, int),
+    "int": (int,),
+    "str": (str,),
+    "bool": (bool,),
+    "None": (type(None),),
+}
+
+
+def _check_type(label: str, parameter: Parameter, value: Any) -> None:
+    """Refuse a value that is not of the plain types annotated; other annotations are not read."""
+    names = [name.strip() for name in parameter.type.split("|")]
+    if not all(name in _PLAIN_TYPES for name in names):
+        return
+    allowed = {kind for name in names for kind in _PLAIN_TYPES[name]}
+    is_bool = isinstance(value, bool)
+    if (bool in allowed) if is_bool else isinstance(value, tuple(allowed)):
+        return
+    raise PipelineError(
+        f"{label}: {parameter.name} must be {' or '.join(names)}, got {value!r}",
+        hint="hcsflow functions NAME describes the parameters",
+    )

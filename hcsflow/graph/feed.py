@@ -65,7 +65,7 @@ class WellPlanes:
         more = f" and {len(self.missing) - 1} more planes" if len(self.missing) > 1 else ""
         name = self._name(first)
         raise MissingPlaneError(
-            f"{name}{more}: expected by the plate, no such file",
+            f"{name}{more}: expected by the plate, but there is no file ({self._words(first)})",
             hint="complete the plate, or run with --missing skip or --missing fill",
             file=name,
         )
@@ -84,6 +84,14 @@ class WellPlanes:
         )
         self.bytes_read += plane.nbytes
         return plane
+
+    def _words(self, key: LocalKey) -> str:
+        """Say which plane, in the instrument's labels."""
+        plate = self._plate
+        return (
+            f"field {plate.fields[key.field]}, channel {plate.channels[key.channel].label}, "
+            f"z {plate.z[key.z]}, timepoint {plate.timepoints[key.timepoint]}"
+        )
 
     def _name(self, key: LocalKey) -> str:
         well = self._plate.wells[self._well]

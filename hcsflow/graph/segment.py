@@ -80,6 +80,10 @@ class SegmentRun:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.skipped_groups = 0
 
+    @property
+    def _is_skipping(self) -> bool:
+        return self._plan.config.missing is MissingPolicy.SKIP and bool(self._planes.missing)
+
     def run(self) -> None:
         """Run all turns; errors pass through, `step_name` tells where."""
         turns = list(self._turns())
@@ -121,7 +125,7 @@ class SegmentRun:
     def _is_wanted(self, step: StepPlan, group: Group) -> bool:
         if step.branch_for(group).action == "drop":
             return False
-        if self._plan.config.missing is not MissingPolicy.SKIP or step.source is not None:
+        if not self._is_skipping or step.source is not None:
             return True
         return not self._planes.missing.intersection(group.members)
 
@@ -140,6 +144,9 @@ class SegmentRun:
                 if new:
                     source.put(new, feed.take())
             elif source.missing(group.members):
+                self.skipped_groups += 1
+                continue
+            if self._is_skipping and not self._specials.are_made(step, group):
                 self.skipped_groups += 1
                 continue
             self._run_group(step, group, source.gather(group.members))

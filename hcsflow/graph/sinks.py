@@ -65,8 +65,9 @@ class WellSink:
         found = self._labels.get((step.index, name))
         if found is not None:
             label, writer = found
-            stack = self._label_stack(step, label.name, keys, value)
-            _write_planes(writer, label.layout, keys, stack)
+            places = _label_keys(step, keys)
+            stack = self._label_stack(step, label.name, places, value)
+            _write_planes(writer, label.layout, places, stack)
         for table in self._write.tables:
             if (table.step, table.special) == (step.index, name):
                 self.frames[table.name].append(self._rows(step, group, value, table.labels))
@@ -106,6 +107,11 @@ class WellSink:
                 f"{expected} (Z, Y, X) of integers"
             )
         stride = self._plan.label_stride
+        if labels.size and int(labels.min()) < 0:
+            raise ContractError(
+                f"step {step.name!r}: labels {name!r} hold {int(labels.min())}; "
+                "objects are numbered from 1, the background is 0"
+            )
         if labels.size and int(labels.max()) >= stride:
             raise ContractError(
                 f"step {step.name!r}: labels {name!r} number {int(labels.max())} objects in one "
@@ -118,6 +124,11 @@ class WellSink:
     def _rows(self, step: StepPlan, group: Group, value: Any, labels: str | None) -> pd.DataFrame:
         frame = as_table(value)
         for i, (column, cell) in enumerate(_place_columns(self._plan, self._well, step, group)):
+            if column in frame:
+                raise ContractError(
+                    f"step {step.name!r}: its table has a column {column!r} that hcsflow fills in",
+                    hint="give the column another name",
+                )
             frame.insert(i, column, cell)
         if labels is not None and "label_in_field" in frame:
             field = group.value("field") or 0
@@ -142,6 +153,13 @@ class WellSink:
             FileManager(create_storage_registry()),
             "disk",
         )
+
+
+def _label_keys(step: StepPlan, keys: Sequence[LocalKey]) -> list[LocalKey]:
+    """Return the planes of a group's labels: one for all channels that are stacked."""
+    if "channel" not in step.variable_components:
+        return list(keys)
+    return list(dict.fromkeys(key._replace(channel=keys[0].channel) for key in keys))
 
 
 def _write_planes(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from hcsflow.errors import ContractError
 from hcsflow.microscopes import read_stage_positions
 from hcsflow.plan import Call, Group, Plan, StepPlan, agreeing
@@ -52,7 +54,9 @@ class SpecialValues:
         self._values: dict[tuple[int, str], dict[Group, Any]] = {}
 
     def put(self, step: StepPlan, name: str, group: Group, value: Any) -> None:
-        """Keep what a step made for a group."""
+        """Keep what a step made for a group; an array can be changed by nobody from now on."""
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
         self._values.setdefault((step.index, name), {})[group] = value
 
     def clear(self) -> None:
@@ -76,20 +80,32 @@ class SpecialValues:
                 found[link.argument] = self._one(step, link.name, link.producer, group)
         return found
 
+    def are_made(self, step: StepPlan, group: Group) -> bool:
+        """Tell whether every earlier step has made what this group asks for."""
+        return all(
+            self._agreeing(step, link.name, link.producer, group)
+            for link in step.special_inputs
+            if link.producer is not None
+        )
+
+    def _agreeing(self, step: StepPlan, name: str, producer: int, group: Group) -> list[Group]:
+        made = self._values.get((producer, name), {})
+        skipped = {*self._plan.steps[producer].input.collapsed, *step.input.collapsed}
+        return agreeing(group, made, skipped)
+
     def _one(self, step: StepPlan, name: str, producer: int | None, group: Group) -> Any:
         if producer is None:
             return self._builtins.value(name, group)
         made = self._values.get((producer, name), {})
-        maker = self._plan.steps[producer]
-        groups = agreeing(group, made, maker.input.collapsed)
+        groups = self._agreeing(step, name, producer, group)
         if not groups:
             raise ContractError(
-                f"step {step.name!r} needs {name!r}, but step {maker.name!r} made none for "
-                f"{dict(group.fixed)}"
+                f"step {step.name!r} needs {name!r}, but step "
+                f"{self._plan.steps[producer].name!r} made none for {dict(group.fixed)}"
             )
         if len(groups) == 1:
             return made[groups[0]]
-        own = dict(group.fixed)
+        own = {c: v for c, v in group.fixed if c not in step.input.collapsed}
         return {_telling(g, own): made[g] for g in groups}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from asyncio import CancelledError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hcsflow.config import MissingPolicy
-from hcsflow.errors import FencedError, HcsflowError
+from hcsflow.errors import FencedError, HcsflowError, PlaneError
 from hcsflow.graph.commit import (
     check_epoch,
     commit_unit,
@@ -68,7 +69,7 @@ def run_segment(plan_id: str, segment: str, well: str, attempt: int, *upstream: 
         return task.run()
     except FencedError as error:
         return replace(task.failure(error), status="cancelled")
-    except Exception as error:  # noqa: BLE001 - the task boundary: an error becomes a record
+    except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - the task boundary
         return task.failure(error)
 
 
@@ -121,8 +122,10 @@ class _WellTask:
     def _make(self, roots: dict[str, Path], spill: Path) -> dict[str, tuple[ObjectRecord, ...]]:
         """Run the steps and write every output into its scratch folder."""
         writes = self._bundle.plan.writes
-        sinks = {w.output: self._sink(w, roots[w.output]) for w in writes}
+        sinks: dict[str, WellSink] = {}
         with _aborting(sinks.values()):
+            for write in writes:
+                sinks[write.output] = self._sink(write, roots[write.output])
             self._process(_Sinks(list(sinks.values())), spill)
             return {w.output: self._finish(w, sinks[w.output], roots) for w in writes}
 
@@ -208,10 +211,10 @@ class _WellTask:
         skipped = self._run.skipped_groups if self._run else 0
         return (f"{count} missing planes, {skipped} groups skipped",)
 
-    def failure(self, error: Exception) -> Outcome:
+    def failure(self, error: BaseException) -> Outcome:
         """Return what is recorded of an error."""
         step = self._run.step_name if self._run else "read"
-        file = getattr(error, "file", None)
+        file = error.file if isinstance(error, PlaneError) else None
         return Outcome(
             well=self._well,
             segment=self._segment.name,
@@ -219,14 +222,21 @@ class _WellTask:
             seconds=time.perf_counter() - self._started,
             step="read" if file else step,
             error=type(error).__name__,
-            message=error.message if isinstance(error, HcsflowError) else str(error),
+            message=_message(error),
             hint=error.hint if isinstance(error, HcsflowError) else _hint(error),
             file=file,
             traceback="".join(traceback.format_exception(error)),
         )
 
 
-def _hint(error: Exception) -> str | None:
+def _message(error: BaseException) -> str:
+    try:
+        return error.message if isinstance(error, HcsflowError) else str(error)
+    except Exception:  # noqa: BLE001 - a user's error class may fail to say what it is
+        return type(error).__name__
+
+
+def _hint(error: BaseException) -> str | None:
     if isinstance(error, ValueError) and "read-only" in str(error):
         return "a step function must not change its input; work on a copy"
     if isinstance(error, MemoryError):

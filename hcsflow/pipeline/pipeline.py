@@ -51,16 +51,21 @@ class Pipeline:
         config: Mapping[str, Any] | None = None,
         description: str = "",
     ) -> None:
+        if not isinstance(steps, Iterable):
+            raise PipelineError(f"a pipeline holds a list of FunctionSteps, got {steps!r}")
         declared = tuple(steps)
         for step in declared:
             if not isinstance(step, FunctionStep):
                 raise PipelineError(f"a pipeline holds FunctionSteps, got {step!r}")
         if not declared:
             raise PipelineError("a pipeline needs at least one step")
+        for what, text in (("name", name), ("description", description)):
+            if not isinstance(text, str):
+                raise PipelineError(f"a pipeline's {what} must be text, got {text!r}")
         object.__setattr__(self, "steps", _unique(declared))
         object.__setattr__(self, "name", name)
-        object.__setattr__(self, "parameters", MappingProxyType(dict(parameters or {})))
-        object.__setattr__(self, "config", MappingProxyType(dict(config or {})))
+        object.__setattr__(self, "parameters", _named("parameters", parameters))
+        object.__setattr__(self, "config", _named("config", config))
         object.__setattr__(self, "description", description)
 
     def __len__(self) -> int:
@@ -75,7 +80,8 @@ class Pipeline:
         Parameters
         ----------
         settings : mapping
-            ``{"param": v}`` for a pipeline's parameter, ``{"step.param": v}`` for a function's.
+            ``{"param": v}`` for a pipeline's parameter, ``{"step.param": v}`` for a function's,
+            wherever the step gives it: for itself or in a (function, parameters) pair.
 
         Raises
         ------
@@ -98,6 +104,13 @@ class Pipeline:
         object.__setattr__(copy, "steps", tuple(steps.values()))
         object.__setattr__(copy, "parameters", MappingProxyType(parameters))
         return copy
+
+
+def _named(what: str, value: Any) -> Mapping[str, Any]:
+    given = {} if value is None else value
+    if isinstance(given, Mapping) and all(isinstance(name, str) for name in given):
+        return MappingProxyType(dict(given))
+    raise PipelineError(f"a pipeline's {what} must be a mapping by name, got {value!r}")
 
 
 def _known(what: str, name: str, candidates: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from types import MappingProxyType
@@ -137,17 +137,20 @@ class FunctionStep:
         pattern = parse_pattern(func)
         put = object.__setattr__
         put(self, "pattern", pattern)
-        put(self, "name", name or _default_name(pattern))
+        put(self, "name", _of_kind("name", name, str) or _default_name(pattern))
         put(self, "variable_components", _components(variable_components))
         put(self, "group_by", _one_component("group_by", group_by or "channel"))
-        put(self, "requires_disk_input", requires_disk_input)
+        put(self, "requires_disk_input", _flag("requires_disk_input", requires_disk_input))
         put(self, "backend", None if backend is None else _member(Backend, backend, "backend"))
         durable = self.backend not in {None, Backend.MEMORY} or materialization is not None
-        put(self, "materialize", force_disk_output or requires_disk_output or durable)
+        forced = _flag("force_disk_output", force_disk_output)
+        required = _flag("requires_disk_output", requires_disk_output)
+        put(self, "materialize", forced or required or durable)
         put(self, "input_source", _member(InputSource, input_source, "input_source"))
-        put(self, "special_inputs", MappingProxyType(dict(special_inputs or {})))
-        put(self, "special_outputs", MappingProxyType(dict(special_outputs or {})))
-        put(self, "materialization", materialization)
+        put(self, "special_inputs", _renaming("special_inputs", special_inputs))
+        put(self, "special_outputs", _renaming("special_outputs", special_outputs))
+        kept = _of_kind("materialization", materialization, StepMaterializationConfig)
+        put(self, "materialization", kept)
         put(self, "parameters", MappingProxyType(dict(parameters)))
         self._check()
 
@@ -162,13 +165,19 @@ class FunctionStep:
                 hint="leave it out of variable_components, or group by another component",
             )
 
-    def replace(self, **parameters: Any) -> FunctionStep:
-        """Return a copy whose function parameters are changed as given."""
+    def replace(self, /, **parameters: Any) -> FunctionStep:
+        """Return a copy whose function parameters are changed as given.
+
+        A parameter changes wherever it stands, the pairs of every branch included. One that
+        stands nowhere becomes the step's: it goes to each function that accepts it.
+        """
         copy = object.__new__(FunctionStep)
         for slot in self.__dataclass_fields__:
             object.__setattr__(copy, slot, getattr(self, slot))
-        changed = MappingProxyType({**self.parameters, **parameters})
-        object.__setattr__(copy, "parameters", changed)
+        in_pairs = {name for i in _invocations_of(self.pattern) for name, _ in i.parameters}
+        own = {k: v for k, v in parameters.items() if k in self.parameters or k not in in_pairs}
+        object.__setattr__(copy, "pattern", _with_parameters(self.pattern, parameters))
+        object.__setattr__(copy, "parameters", MappingProxyType({**self.parameters, **own}))
         return copy
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -230,13 +239,44 @@ def _invocations(func: Any) -> tuple[Invocation, ...]:
         inner = _invocations(func[0])
         if len(inner) != 1:
             raise PipelineError("parameters in a pair belong to one function")
-        return (Invocation(inner[0].function, tuple(sorted(func[1].items()))),)
+        odd = [name for name in func[1] if not isinstance(name, str)]
+        if odd:
+            raise PipelineError(f"a parameter's name is text, got {odd[0]!r}")
+        given = {**dict(inner[0].parameters), **func[1]}
+        return (Invocation(inner[0].function, tuple(sorted(given.items()))),)
     if isinstance(func, str) and func:
         return (Invocation(func),)
     if callable(func):
         return (Invocation(func),)
     raise PipelineError(
         f"a step needs a function, a name, (function, parameters), a list or a dict, got {func!r}"
+    )
+
+
+def _invocations_of(pattern: Pattern) -> Iterator[Invocation]:
+    for entry in [pattern] if isinstance(pattern, Chain) else pattern.values():
+        if isinstance(entry, Chain):
+            yield from entry.invocations
+
+
+def _with_parameters(pattern: Pattern, changes: Mapping[str, Any]) -> Pattern:
+    """Return a pattern whose pairs have new values for the parameters that they hold."""
+    if isinstance(pattern, Chain):
+        return _changed(pattern, changes)
+    return MappingProxyType(
+        {
+            key: _changed(entry, changes) if isinstance(entry, Chain) else entry
+            for key, entry in pattern.items()
+        }
+    )
+
+
+def _changed(chain: Chain, changes: Mapping[str, Any]) -> Chain:
+    return Chain(
+        tuple(
+            Invocation(i.function, tuple((k, changes.get(k, v)) for k, v in i.parameters))
+            for i in chain.invocations
+        )
     )
 
 
@@ -253,14 +293,17 @@ def _default_name(pattern: Pattern) -> str:
 def _components(value: tuple[str, ...] | list[str] | str | None) -> tuple[str, ...]:
     if value is None:
         return ("z",)
-    names = (value,) if isinstance(value, str) else tuple(value)
+    if not isinstance(value, (str, Sequence)):
+        raise PipelineError(f"variable_components must be a list of components, got {value!r}")
+    given = (value,) if isinstance(value, str) else tuple(value)
+    names = tuple(_one_component("variable_components", n) for n in given)
     if not names or len(set(names)) != len(names):
         raise PipelineError(f"variable_components must name components once each, got {value!r}")
-    return tuple(_one_component("variable_components", n) for n in names)
+    return names
 
 
-def _one_component(where: str, name: str) -> str:
-    if name in COMPONENT_NAMES:
+def _one_component(where: str, name: Any) -> str:
+    if isinstance(name, str) and name in COMPONENT_NAMES:
         return name
     meant = nearest(str(name), COMPONENT_NAMES)
     raise PipelineError(
@@ -272,7 +315,32 @@ def _one_component(where: str, name: str) -> str:
 def _member(kind: type[Enum], value: Any, where: str) -> Any:
     text = getattr(value, "value", value)
     for member in kind:
-        if text in {member.value, member.name}:
+        if text in (member.value, member.name):  # a list cannot be looked up in a set
             return member
     choices = ", ".join(str(m.value) for m in kind)
     raise PipelineError(f"{where}: no {value!r}; there are {choices}")
+
+
+def _flag(where: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise PipelineError(f"{where} must be True or False, got {value!r}")
+
+
+def _of_kind(where: str, value: Any, kind: type) -> Any:
+    if value is None or isinstance(value, kind):
+        return value
+    raise PipelineError(f"{where} must be {kind.__name__} or None, got {value!r}")
+
+
+def _renaming(where: str, value: Any) -> Mapping[str, str]:
+    """Return what a function declares → what the pipeline calls it."""
+    names = {} if value is None else value
+    if isinstance(names, Mapping) and all(
+        isinstance(text, str) and text for pair in names.items() for text in pair
+    ):
+        return MappingProxyType(dict(names))
+    raise PipelineError(
+        f"{where} must map names to names, got {value!r}",
+        hint='e.g. {"labels": "nuclei"}: the function\'s name → the pipeline\'s',
+    )

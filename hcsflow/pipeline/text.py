@@ -16,25 +16,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import yaml
 
-from hcsflow.config import StepMaterializationConfig
-from hcsflow.errors import PipelineError, nearest
+from hcsflow.config import Backend, StepMaterializationConfig
+from hcsflow.errors import HcsflowError, PipelineError
+from hcsflow.pipeline.document import (
+    FunctionDocument,
+    MaterializationDocument,
+    PipelineDocument,
+    StepDocument,
+    read_document,
+)
 from hcsflow.pipeline.pipeline import Pipeline
 from hcsflow.pipeline.step import Chain, FunctionStep, GroupAction, InputSource, Invocation
 
 __all__ = ["pipeline_from_yaml", "pipeline_to_yaml"]
 
 MAX_BYTES = 1 << 20
-PIPELINE_KEYS = ("name", "description", "parameters", "config", "steps")
-STEP_KEYS = (
-    "name", "function", "functions", "parameters", "variable_components", "group_by",
-    "force_disk_output", "requires_disk_input", "requires_disk_output", "backend",
-    "input_source", "special_inputs", "special_outputs", "materialization",
-)  # fmt: skip
+
+_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+"""What PyYAML raises: beside its own, what its readers of dates, numbers and tags let through."""
 
 
 def pipeline_from_yaml(text: str, *, name: str = "pipeline") -> Pipeline:
@@ -50,25 +54,21 @@ def pipeline_from_yaml(text: str, *, name: str = "pipeline") -> Pipeline:
     Raises
     ------
     PipelineError
-        If it is no YAML, or a key is unknown; names the nearest.
+        If it is no YAML, a key is unknown or a value of the wrong kind; names the key's path.
     """
     if len(text) > MAX_BYTES:
         raise PipelineError(f"a pipeline of {len(text)} bytes; at most {MAX_BYTES} are read")
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _YAML_ERRORS as error:
         raise PipelineError(f"not YAML: {error}") from error
-    top = _mapping(document, "the pipeline")
-    _check_keys(top, PIPELINE_KEYS, "pipeline")
-    steps = top.get("steps")
-    if not isinstance(steps, list):
-        raise PipelineError(f"'steps' must be a list, got {type(steps).__name__}")
+    top = read_document(PipelineDocument, document)
     return Pipeline(
-        [_step(item) for item in steps],
-        name=str(top.get("name") or name),
-        parameters=_mapping(top.get("parameters") or {}, "'parameters'"),
-        config=_mapping(top.get("config") or {}, "'config'"),
-        description=str(top.get("description") or "").strip(),
+        [_step(item, f"steps[{i}]") for i, item in enumerate(top.steps)],
+        name=top.name or name,
+        parameters=top.parameters,
+        config=top.config,
+        description=(top.description or "").strip(),
     )
 
 
@@ -82,63 +82,64 @@ def pipeline_to_yaml(pipeline: Pipeline) -> str:
     if pipeline.config:
         document["config"] = dict(pipeline.config)
     document["steps"] = [_step_document(step) for step in pipeline.steps]
-    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    try:
+        return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    except yaml.YAMLError as error:
+        raise PipelineError(f"pipeline {pipeline.name!r} cannot be written: {error}") from error
 
 
-def _step(item: Any) -> FunctionStep:
-    step = _mapping({"function": item} if isinstance(item, str) else item, "a step")
-    _check_keys(step, STEP_KEYS, "step")
-    if ("function" in step) == ("functions" in step):
+def _step(item: Any, at: str) -> FunctionStep:
+    step = read_document(StepDocument, {"function": item} if isinstance(item, str) else item, at)
+    if (step.function is None) == (step.functions is None):
         raise PipelineError(
-            f"step {step.get('name', '?')!r} needs either 'function' or 'functions'",
+            f"{at}: a step needs either 'function' or 'functions'",
             hint="'function' is a name or a list of them; 'functions' maps channels to them",
         )
-    func = _function(step["function"]) if "function" in step else _functions(step["functions"])
-    options = {k: v for k, v in step.items() if k not in {"function", "functions", "parameters"}}
-    if "materialization" in options:
-        options["materialization"] = StepMaterializationConfig(**options["materialization"])
-    parameters = _mapping(step.get("parameters") or {}, "'parameters'")
-    clash = sorted(set(parameters) & (set(STEP_KEYS) | {"func"}))
+    func = (
+        _function(step.function, f"{at}.function")
+        if step.functions is None
+        else _functions(step.functions, f"{at}.functions")
+    )
+    parameters = step.parameters or {}
+    clash = sorted(set(parameters) & (set(StepDocument.model_fields) | {"func"}))
     if clash:
         raise PipelineError(
-            f"parameters {clash} have the names of step fields",
+            f"{at}: parameters {clash} have the names of step fields",
             hint="write the function as {function: …, parameters: {…}} in a list",
         )
-    return FunctionStep(func, **options, **parameters)
+    options = step.model_dump(exclude={"function", "functions", "parameters", "materialization"})
+    try:
+        kept = _materialization(step.materialization)
+        return FunctionStep(func, **options, materialization=kept, **parameters)
+    except HcsflowError as error:
+        raise PipelineError(f"{at}: {error.message}", hint=error.hint) from error
 
 
-def _functions(value: Any) -> dict[str, Any]:
-    entries = _mapping(value, "'functions'")
-    return {
-        key: item if isinstance(item, str) and item in GroupAction.__members__ else _function(item)
-        for key, item in entries.items()
-    }
+def _materialization(given: MaterializationDocument | None) -> StepMaterializationConfig | None:
+    return None if given is None else StepMaterializationConfig(**given.model_dump())
 
 
-def _function(value: Any) -> Any:
+def _functions(entries: dict[str, Any], at: str) -> dict[str, Any]:
+    return {key: _function(item, f"{at}.{key}") for key, item in entries.items()}
+
+
+def _function(value: Any, at: str) -> Any:
+    """Return a name, a pair, or a list of these: a chain, which holds no further lists."""
     if isinstance(value, list):
-        return [_function(item) for item in value]
+        return [_one_function(item, f"{at}[{i}]") for i, item in enumerate(value)]
+    return _one_function(value, at)
+
+
+def _one_function(value: Any, at: str) -> Any:
     if isinstance(value, str):
         return value
-    pair = _mapping(value, "a function")
-    _check_keys(pair, ("function", "parameters"), "function")
-    return (pair.get("function"), _mapping(pair.get("parameters") or {}, "'parameters'"))
-
-
-def _mapping(value: Any, what: str) -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        return {str(k): v for k, v in value.items()}
-    raise PipelineError(f"{what} must be a mapping, got {type(value).__name__}")
-
-
-def _check_keys(document: Mapping[str, Any], known: tuple[str, ...], what: str) -> None:
-    for key in document:
-        if key not in known:
-            meant = nearest(key, known)
-            raise PipelineError(
-                f"a {what} has no key {key!r}; there are {', '.join(known)}",
-                hint=f"did you mean {meant!r}?" if meant else None,
-            )
+    if not isinstance(value, dict):
+        raise PipelineError(
+            f"{at}: must be a function's name or a mapping, got {value!r:.80}",
+            hint="{function: name, parameters: {…}}",
+        )
+    pair = read_document(FunctionDocument, value, at)
+    return (pair.function, pair.parameters or {})
 
 
 def _step_document(step: FunctionStep) -> dict[str, Any]:
@@ -150,19 +151,27 @@ def _step_document(step: FunctionStep) -> dict[str, Any]:
             key: entry.value if isinstance(entry, GroupAction) else _chain_document(entry)
             for key, entry in step.pattern.items()
         }
-    durable = step.materialize and step.backend is None and step.materialization is None
+    durable = step.materialize and step.backend in {None, Backend.MEMORY}
     optional: dict[str, Any] = {
         "parameters": dict(step.parameters),
         "variable_components": _unless(list(step.variable_components), ["z"]),
         "group_by": _unless(step.group_by, "channel"),
-        "force_disk_output": durable,
+        "force_disk_output": durable and step.materialization is None,
         "requires_disk_input": step.requires_disk_input,
         "backend": step.backend.value if step.backend else None,
         "input_source": _unless(step.input_source.value, InputSource.PREVIOUS_STEP.value),
         "special_inputs": dict(step.special_inputs),
         "special_outputs": dict(step.special_outputs),
     }
-    return document | {key: value for key, value in optional.items() if value}
+    document |= {key: value for key, value in optional.items() if value}
+    if step.materialization is not None:
+        document["materialization"] = _materialization_document(step.materialization)
+    return document
+
+
+def _materialization_document(kept: StepMaterializationConfig) -> dict[str, str]:
+    given = {key: value for key, value in asdict(kept).items() if value is not None}
+    return {key: str(value) for key, value in given.items()}
 
 
 def _unless(value: Any, default: Any) -> Any:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from traceback import walk_tb
+from types import TracebackType
 from typing import Any
 
-from hcsflow.errors import PipelineError, nearest
+from hcsflow.errors import HcsflowError, PipelineError, nearest
 from hcsflow.pipeline import Pipeline, pipeline_from_yaml
 
 __all__ = ["graph_names", "load_pipeline", "share_folder"]
@@ -40,7 +42,7 @@ def load_pipeline(spec: str | Path) -> Pipeline:
     Raises
     ------
     PipelineError
-        If there is none; lists the names there are.
+        If there is none (lists the names there are), or it is wrong: names file and place.
 
     Examples
     --------
@@ -73,7 +75,51 @@ def _load_file(path: Path) -> Pipeline:
         raise PipelineError(f"no pipeline file {str(path)!r}")
     if path.suffix == ".py":
         return _load_python(path)
-    return pipeline_from_yaml(path.read_text(encoding="utf-8"), name=path.stem)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise PipelineError(
+            f"{str(path)!r} is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}",
+            hint="save the file as UTF-8",
+        ) from error
+    try:
+        return pipeline_from_yaml(text, name=path.stem)
+    except PipelineError as error:
+        raise PipelineError(f"{path.name}: {error.message}", hint=error.hint) from error
+
+
+class _Blame:
+    """Says of whatever goes wrong inside that it is this file's fault, and where in it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Begin to run the file."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, (Exception, SystemExit)):
+            where = f"{str(self._path)!r}{self._line(error, trace)}"
+            if isinstance(error, HcsflowError):
+                raise PipelineError(f"{where}: {error.message}", hint=error.hint) from error
+            raise PipelineError(f"{where}: {_told(error)}") from error
+
+    def _line(self, error: BaseException, trace: TracebackType | None) -> str:
+        file = str(self._path)
+        lines = [line for frame, line in walk_tb(trace) if frame.f_code.co_filename == file]
+        if not lines and isinstance(error, SyntaxError) and error.lineno:
+            lines = [error.lineno]
+        return f", line {lines[-1]}" if lines else ""
+
+
+def _told(error: BaseException) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {text}"
 
 
 def _load_python(path: Path) -> Pipeline:
@@ -82,7 +128,8 @@ def _load_python(path: Path) -> Pipeline:
     if spec is None or spec.loader is None:
         raise PipelineError(f"cannot load {str(path)!r} as Python")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with _Blame(path):
+        spec.loader.exec_module(module)
     found: Any = getattr(module, "pipeline", None)
     if not isinstance(found, Pipeline):
         raise PipelineError(

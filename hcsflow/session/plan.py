@@ -34,7 +34,7 @@ USABLE_SHARE = 0.8
 """Share of the machine's memory that a run plans with."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A compiled pipeline, ready to run on its plate.
 
@@ -60,6 +60,13 @@ class Plan:
 
     def __str__(self) -> str:
         return self.explain()
+
+    def __repr__(self) -> str:
+        plan = self.frozen
+        return (
+            f"<Plan {plan.pipeline} on {plan.plate.name}: {len(plan.wells)} wells, "
+            f"{len(plan.steps)} steps, {plan.num_tasks} tasks, {plan.num_objects} objects>"
+        )
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(self.explain())}</pre>"

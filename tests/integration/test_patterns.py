@@ -232,3 +232,94 @@ def test_materializer_functions_of_the_seeds_form_are_called(run):
     files = sorted((out / "results" / "count" / "A01").iterdir())
     assert len(files) == 4 * 2 * 2
     assert files[0].read_text().strip() == "count\n3"
+
+
+@special_outputs("mark")
+def marked(stack):
+    return stack, int(stack.max())
+
+
+@special_inputs("mark")
+@special_outputs(("marks", Table()))
+def taken(stack, *, mark):
+    return stack, {"mark": [str(mark)]}
+
+
+def test_a_consumer_of_a_reduced_component_gets_all_values(run, plate_and_code):
+    _, code = plate_and_code
+    _, out = run(
+        hf.FunctionStep({"w1": marked, "*": DROP}, variable_components=["timepoint"]),
+        hf.FunctionStep(top),
+        hf.FunctionStep(taken),
+    )
+    table = pd.read_parquet(out / "results" / "marks.parquet")
+    row = table[(table.well == "B02") & (table.field == 4) & (table.t == 1)].iloc[0]
+    assert row["mark"] == str({z: code.value(1, 3, 1, 0, z) for z in range(3)})
+
+
+@special_outputs(("cells", Labels()))
+def found_across_channels(stack):
+    labels = np.zeros((1, *stack.shape[1:]), np.uint32)
+    labels[0, :3] = 1
+    return stack, labels
+
+
+def test_labels_of_a_stack_of_channels_are_one_plane(run):
+    _, out = run(
+        hf.FunctionStep(top),
+        hf.FunctionStep(found_across_channels, variable_components=["channel"]),
+    )
+    labels = stored(out, path="0/labels/cells/0")
+    assert labels.ndim == 3
+    assert (labels[:, :3, :SIZE] == 1).all()
+
+
+@special_outputs("mask")
+def masked(stack):
+    return stack, np.ones(stack.shape, np.uint8)
+
+
+@special_inputs("mask")
+def spoiling(stack, *, mask):
+    mask[:] = 0
+    return stack
+
+
+def negative(stack):
+    return stack, -np.ones(stack.shape, np.int32)
+
+
+def quitting(stack):
+    raise SystemExit(3)
+
+
+class OddError(Exception):
+    file = 7
+
+    def __str__(self):
+        raise RuntimeError("cannot even say so")
+
+
+def odd(stack):
+    raise OddError
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        ([hf.FunctionStep(masked), hf.FunctionStep(spoiling)], "read-only"),
+        (
+            [hf.FunctionStep({"w1": special_outputs(("c", Labels()))(negative), "*": DROP})],
+            "numbered from 1",
+        ),
+        ([hf.FunctionStep(quitting)], "3"),
+        ([hf.FunctionStep(odd)], "OddError"),
+    ],
+)
+def test_whatever_a_function_does_its_well_alone_fails(plate_and_code, tmp_path, steps, says):
+    plate, _ = plate_and_code
+    plan = hf.compile(hf.Pipeline(steps), plate, output=tmp_path / "out")
+    outcomes = plan.run("threads", workers=1).outcomes
+    assert [o.status for o in outcomes] == ["failed", "failed"]
+    assert says in outcomes[0].message
+    assert outcomes[0].step == steps[-1].name

@@ -12,6 +12,7 @@ from hcsflow.config import (
     Backend,
     GlobalPipelineConfig,
     MissingPolicy,
+    StepMaterializationConfig,
     ZarrChunkStrategy,
     ZarrConfig,
 )
@@ -209,6 +210,14 @@ def test_labels_and_tables_are_tied_by_name():
         ([FunctionStep(identity), FunctionStep(identity, requires_disk_input=True)],
          PipelineError, "requires disk input"),
         ([FunctionStep(identity, backend="disk")], PlanRefusedError, "TIFF"),
+        ([FunctionStep("gaussian_filter", sigma="abc")], PipelineError, "sigma must be float"),
+        ([FunctionStep("split_touching", min_distance=2.5)], PipelineError, "min_distance must"),
+        ([FunctionStep({"1": brightest, "*": "PASS"}, group_by="field")],
+         PlanRefusedError, "no full grid"),
+        ([FunctionStep(identity, materialization=StepMaterializationConfig(sub_dir="../x")),
+          FunctionStep(identity)], PipelineError, "cannot be named"),
+        ([FunctionStep(identity, materialization=StepMaterializationConfig(sub_dir="results")),
+          FunctionStep(identity)], PipelineError, "it is taken"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_compiled_says_why(steps, error, says):
@@ -296,3 +305,27 @@ def test_a_plan_explains_itself_and_pickles():
 def test_other_layouts_are_refused_until_they_exist(other):
     with pytest.raises(PlanRefusedError, match="not yet"):
         compiled(FunctionStep(identity), config=GlobalPipelineConfig(zarr=ZarrConfig(**other)))
+
+
+def test_a_well_may_be_named_as_people_do_and_a_fill_value_must_fit():
+    assert compiled(FunctionStep(identity), wells="a1").wells == ("A01",)
+    config = GlobalPipelineConfig(missing=MissingPolicy.FILL, fill_value=70000)
+    with pytest.raises(PlanRefusedError, match="70000 is no uint16"):
+        compiled(FunctionStep(identity), config=config)
+
+
+def test_a_consumer_of_another_branchs_output_is_refused():
+    steps = [
+        FunctionStep({"w1": special_outputs("x")(find), "*": special_outputs("y")(measure_y)}),
+        FunctionStep(special_inputs("y")(takes_y)),
+    ]
+    with pytest.raises(PlanRefusedError, match="makes none for it"):
+        compiled(*steps)
+
+
+def measure_y(stack):
+    return stack, 1
+
+
+def takes_y(stack, *, y):
+    return stack

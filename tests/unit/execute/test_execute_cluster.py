@@ -6,19 +6,43 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+from conftest import TinyRun
 from distributed import Client, LocalCluster
+from tiny_task import tiny_manifest, tiny_plan
 
-from hcsflow.errors import UsageError
+from hcsflow.errors import PlanRefusedError, UsageError
 from hcsflow.execute import RunOptions
 from hcsflow.execute.clusters import default_workers, open_cluster, prestart, select_cluster
 from hcsflow.execute.dashboard import offer_dashboard
 from hcsflow.execute.lock import cancel_run, live_holder
+from hcsflow.execute.run import _memory_per_worker
+from hcsflow.graph.plugin import Bundle, PlanPlugin
 
 HERE = Path(__file__).parent
+
+
+@contextmanager
+def in_process_cluster(*, threads: int, memory_limit: int = 0) -> Iterator[LocalCluster]:
+    """One worker with some threads, in this process."""
+    with LocalCluster(
+        n_workers=1,
+        threads_per_worker=threads,
+        memory_limit=memory_limit,
+        processes=False,
+        protocol="tcp://",
+        host="127.0.0.1",
+        dashboard_address=None,
+    ) as cluster:
+        yield cluster
+
 
 RUN = """
 import sys
@@ -227,6 +251,70 @@ def test_a_running_cluster_is_used_and_left_running(tiny):
         assert tiny(cluster=client).counts == {"done": 3}
         assert tiny(cluster=cluster.scheduler_address, scale=2).counts == {"done": 3}
         assert client.submit(sum, [1, 2]).result(timeout=20) == 3
+
+
+def test_the_memory_of_a_worker_is_shared_by_its_threads(tiny, tmp_path):
+    with in_process_cluster(threads=4, memory_limit=2 << 30) as cluster:
+        with Client(cluster, set_as_default=False) as client:
+            granted = _memory_per_worker(client, tiny_plan())
+            assert granted == (2 << 30) // 4
+            call = tiny_plan().steps[0].branches[0].calls[0]
+            step = replace(tiny_plan().steps[0], projected_bytes=1 << 30)
+            assert call is not None
+            with pytest.raises(PlanRefusedError, match=r"needs 1.0 GiB, .* has 0.5 GiB"):
+                _memory_per_worker(client, tiny_plan().replace(steps=(step,)))
+
+
+def test_runs_that_share_a_scheduler_hear_of_their_own_wells_only(tiny, tmp_path):
+    other = TinyRun(tmp_path / "other")
+    for run, well in ((tiny, "A01"), (other, "B01")):
+        run.misbehave(well, "nap")
+    with in_process_cluster(threads=2) as cluster:
+        with ThreadPoolExecutor(2) as pool:
+            address = cluster.scheduler_address
+            mine = pool.submit(tiny, "A01 A02", cluster=address)
+            theirs = pool.submit(other, "B01 B02", cluster=address)
+            assert mine.result(60).counts == theirs.result(60).counts == {"done": 2}
+    assert {well for kind, well in tiny.kinds() if kind == "well_started"} == {"A01", "A02"}
+    assert {well for kind, well in other.kinds() if kind == "well_started"} == {"B01", "B02"}
+
+
+def test_workers_of_a_cluster_given_are_set_up_and_set_back(tiny):
+    state = "import os, cv2; found = os.environ.get('OMP_NUM_THREADS'), cv2.getNumThreads()"
+
+    def look() -> tuple[str | None, int]:
+        found: dict = {}
+        exec(state, found)
+        return found["found"]
+
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.run(lambda: __import__("cv2").setNumThreads(3))
+        client.run(lambda: __import__("os").environ.update(OMP_NUM_THREADS="5"))
+        plan = tiny_plan(("A01",))
+        bundle = Bundle(plan, tiny_manifest(tiny.plate, plan), "", "", 1, 1)
+        plugin = PlanPlugin("p", bundle)
+        client.register_plugin(plugin)
+        assert list(client.run(look).values()) == [("1", 1)]
+        client.unregister_worker_plugin(plugin.name)
+        assert list(client.run(look).values()) == [("5", 3)]
+
+
+def test_threads_leave_the_users_process_as_it_was(tiny, monkeypatch):
+    cv2 = pytest.importorskip("cv2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        assert tiny(cluster="threads").counts == {"done": 3}
+        assert cv2.getNumThreads() == 2
+        assert os.environ["OMP_NUM_THREADS"] == "7"
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_a_script_without_a_guard_is_told_so(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -10,8 +11,10 @@ from tiny_task import tiny_manifest, tiny_plan, tiny_task
 from hcsflow.errors import OutputError, PlanRefusedError, UsageError
 from hcsflow.execute import RunOptions, read_status, run_plan, verify_output
 from hcsflow.execute.clusters import select_cluster
+from hcsflow.execute.output import clear_output, prepare_output
 from hcsflow.execute.status import read_failures
 from hcsflow.journal import ControlFolder, read_entries, read_log
+from hcsflow.plan import SideWrite, TableWrite
 
 
 def listed_wells(output):
@@ -116,12 +119,64 @@ def test_a_plan_of_few_wells_keeps_the_others_only_if_they_are_made_alike(tiny):
     assert verify_output(tiny.output) == []
 
 
-def test_patterns_choose_wells(tiny):
-    result = tiny("A01 A02 B01", wells=("a*",))
-    assert [o.well for o in result.outcomes] == ["A01", "A02"]
-    assert read_status(tiny.output).pending == ("B01",)
-    with pytest.raises(UsageError, match="C01"):
-        tiny("A01", wells=("C01",))
+def test_a_renamed_table_and_a_step_no_longer_stored_leave_nothing_behind(tiny):
+    tiny("A01")
+    assert (tiny.output / "results" / "cells.csv").is_file()
+    (tiny.output / "results" / "mine.csv").write_text("a user's own")
+    plan = tiny_plan(("A01",))
+    (write,) = plan.writes
+    sides = (SideWrite("notes", 0, "notes"),)
+    table = TableWrite("nuclei", 0, "nuclei", None)
+    blur = replace(write, output="01_blur", store="01_blur/images.zarr", tables=(), sides=sides)
+    prepare_output(plan.replace(writes=(blur, replace(write, tables=(table,)))), tiny.output)
+    assert [p.name for p in (tiny.output / "results").iterdir()] == ["mine.csv"]
+
+    for folder in (blur.store, "results/notes/A01", ".hcsflow/journal/01_blur"):
+        (tiny.output / folder).mkdir(parents=True)
+    prepare_output(plan, tiny.output)
+    assert sorted(p.name for p in tiny.output.iterdir()) == [
+        ".hcsflow",
+        "hcsflow_metadata.json",
+        "images.zarr",
+        "results",
+    ]
+    assert [p.name for p in (tiny.output / "results").iterdir()] == ["mine.csv"]
+    assert not (tiny.output / ".hcsflow" / "journal" / "01_blur").exists()
+    assert [o.status for o in tiny("A01").outcomes] == ["skipped"]
+
+
+def test_nothing_outside_the_output_is_removed_whatever_an_old_plan_says(tiny, tmp_path):
+    tiny("A01")
+    old = ControlFolder(tiny.output).plan
+    text = json.loads(old.read_text())
+    text["writes"][0]["tables"] = [{"name": "../../precious"}]
+    text["writes"].append({"output": "..", "store": "../plate", "sides": [{"name": "."}]})
+    old.write_text(json.dumps(text))
+    (tmp_path / "precious.csv").touch()
+    prepare_output(tiny_plan(("A01",)), tiny.output)
+    assert (tmp_path / "precious.csv").exists()
+    assert tiny.plate.is_dir()
+    assert (tiny.output / "results" / "cells.csv").exists()
+    assert ControlFolder(tiny.output).entry("", "A01").exists()
+
+
+def test_drafts_of_a_killed_run_are_swept_and_fresh_leaves_no_empty_folder(tiny):
+    tiny("A01")
+    drafts = ["results/.cells.parquet.77.tmp", ".hcsflow_metadata.json.77.tmp"]
+    drafts += [".hcsflow/.plan.json.host-77-1.tmp", ".hcsflow/journal/final/.A01.json.h-7-1.tmp"]
+    drafts += ["images.zarr/.zarr.json.host-77-1.tmp"]
+    others = [".hcsflow/.command.json.host-77-1.tmp", "results/.mine.tmp"]
+    for draft in drafts + others:
+        (tiny.output / draft).touch()
+    tiny("A01")
+    assert [draft for draft in drafts if (tiny.output / draft).exists()] == []
+    assert all((tiny.output / other).exists() for other in others)
+
+    plan = tiny_plan(("A01",))
+    blur = replace(plan.writes[0], output="01_blur", store="01_blur/images.zarr")
+    (tiny.output / blur.store).mkdir(parents=True)
+    clear_output(plan.replace(writes=(blur, *plan.writes)), tiny.output)
+    assert not (tiny.output / "01_blur").exists()
 
 
 def test_wells_that_the_plan_failed_are_recorded_without_a_task(tiny):
@@ -131,6 +186,10 @@ def test_wells_that_the_plan_failed_are_recorded_without_a_task(tiny):
     result = run_plan(plan, manifest, tiny.plate, tiny.output, options=options)
     assert [(o.well, o.status) for o in result.outcomes] == [("A01", "done"), ("A02", "failed")]
     assert read_failures(tiny.output)[0].message == "no file at all"
+    assert read_failures(tiny.output)[0].error == "MissingPlaneError"
+    plan = tiny_plan((), failed=(("A02", "two files of one plane", "a.tif"),))
+    run_plan(plan, manifest, tiny.plate, tiny.output, options=options)
+    assert read_failures(tiny.output)[0].error == "PlateError"
 
 
 def test_tables_are_joined_with_the_place_first(tiny):
@@ -155,11 +214,18 @@ def test_metadata_names_stores_wells_and_the_workspace(tiny):
 
 
 def test_status_agrees_with_the_plan_from_the_disk_alone(tiny):
-    tiny("A01 A02", wells=("A01",))
+    tiny("A01 A02")
+    prepare_output(tiny_plan(("A01", "A02"), scale=5), tiny.output)
+    assert read_status(tiny.output).pending == ("A01", "A02")
+    tiny("A01", scale=5)
     status = read_status(tiny.output)
-    assert (status.done, status.pending, status.running) == (("A01",), ("A02",), None)
-    tiny("A01 A02", scale=5, wells=("A02",))
-    assert read_status(tiny.output).done == ("A02",)
+    assert (status.done, status.pending, status.running) == (("A01",), (), None)
+    assert status.others == ()  # A02 is of another making
+    tiny("B01 B02", scale=5)
+    status = read_status(tiny.output)
+    assert (status.done, status.others) == (("B01", "B02"), ("A01",))
+    tiny("A01 A02 B01", scale=5, fail_fast=True)
+    assert read_status(tiny.output).others == ("B02",)
 
 
 def test_verify_finds_what_was_changed_and_what_does_not_belong(tiny):

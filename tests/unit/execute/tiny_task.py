@@ -131,7 +131,7 @@ def tiny_manifest(root: Path, plan: Plan) -> Manifest:
 def tiny_task(plan_id: str, segment: str, well: str, attempt: int, *upstream: Outcome) -> Outcome:
     """Write one object and one table, unless a file in the plate's folder says otherwise."""
     bundle = bundle_of(plan_id)
-    emit("well_started", well)
+    emit("well_started", well, plan_id=plan_id)
     try:
         with PeakMeter() as meter, open_scratch(bundle, well, attempt) as scratch:
             check_epoch(bundle)

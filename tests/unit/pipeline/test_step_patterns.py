@@ -50,6 +50,17 @@ def test_names_default_to_the_function_and_are_made_unique():
         (double, {"name": "a/b"}, "cannot be named"),
         (double, {"backend": "tape"}, "no 'tape'"),
         ({"*": double}, {"variable_components": ["channel"]}, "also varies"),
+        (double, {"force_disk_output": "no"}, "force_disk_output must be True or False"),
+        (double, {"requires_disk_input": 1}, "requires_disk_input must be True or False"),
+        (double, {"requires_disk_output": None}, "requires_disk_output must be True or False"),
+        (double, {"special_inputs": ["labels"]}, "special_inputs must map names"),
+        (double, {"special_outputs": {"labels": 3}}, "special_outputs must map names"),
+        (double, {"materialization": True}, "materialization must be"),
+        (double, {"name": 5}, "name must be"),
+        (double, {"variable_components": 5}, "must be a list of components"),
+        (double, {"variable_components": [["z"]]}, "no component ['z']"),
+        (double, {"backend": ["disk"]}, "no ['disk']"),
+        ((double, {3: 4}), {}, "a parameter's name is text"),
     ],
 )
 def test_a_wrong_declaration_says_what_is_wrong(func, options, says):
@@ -83,3 +94,43 @@ def test_an_unknown_setting_suggests_the_nearest():
         pipeline.with_settings({"sigm": 2})
     with pytest.raises(PipelineError, match="did you mean 'smooth'"):
         pipeline.with_settings({"smoot.sigma": 2})
+
+
+@pytest.mark.parametrize(
+    ("steps", "options", "says"),
+    [
+        (5, {}, "a list of FunctionSteps"),
+        ([], {}, "at least one step"),
+        (["a"], {}, "FunctionSteps, got 'a'"),
+        ([FunctionStep("a")], {"name": 5}, "name must be text"),
+        ([FunctionStep("a")], {"parameters": ["sigma"]}, "parameters must be a mapping"),
+        ([FunctionStep("a")], {"config": {1: 2}}, "config must be a mapping"),
+    ],
+)
+def test_a_wrong_pipeline_says_what_is_wrong(steps, options, says):
+    with pytest.raises(PipelineError, match=says):
+        Pipeline(steps, **options)
+
+
+def test_a_setting_changes_a_parameter_where_it_stands():
+    """In each pair of each branch that has it; elsewhere nothing changes."""
+    pair = (double, {"factor": 2, "other": 1})
+    pipeline = Pipeline([FunctionStep({"w1": [pair, "b"], "w2": pair, "*": PASS}, name="a")])
+    (changed,) = pipeline.with_settings({"a.factor": 9, "a.new": 7})
+    new = Invocation(double, (("factor", 9), ("other", 1)))
+    assert changed.pattern["w1"] == Chain((new, Invocation("b")))
+    assert changed.pattern["w2"] == Chain((new,))
+    assert changed.pattern["*"] is PASS
+    assert dict(changed.parameters) == {"new": 7}
+    assert pipeline.steps[0].pattern["w2"].invocations[0].parameters[0] == ("factor", 2)
+
+
+def test_a_setting_changes_a_parameter_of_step_and_pair_alike():
+    step = FunctionStep([(double, {"factor": 2}), double], factor=3).replace(factor=9)
+    assert step.pattern.invocations[0].parameters == (("factor", 9),)
+    assert dict(step.parameters) == {"factor": 9}
+
+
+def test_a_pair_in_a_pair_keeps_both_parameters():
+    step = FunctionStep(((double, {"factor": 2, "other": 1}), {"factor": 3}))
+    assert step.pattern.invocations[0].parameters == (("factor", 3), ("other", 1))
