@@ -7,11 +7,12 @@ line, so that it can be read after a kill at any moment: a torn line or file rea
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ __all__ = [
     "Outcome",
     "append_log",
     "clear_failure",
+    "entries_of_plan",
     "read_entries",
     "read_entry",
     "read_epoch",
@@ -117,6 +119,18 @@ class JournalEntry:
     outcome: Outcome
     time: str
     recipe: str = ""
+
+    def is_made_by(self, fingerprint: str | None, recipe: str) -> bool:
+        """Tell whether the unit is as a plan makes it.
+
+        Parameters
+        ----------
+        fingerprint : str or None
+            The plan's for this unit; None where the plan leaves the well out.
+        recipe : str
+            The plan's for this output; what a well that it leaves out is judged by.
+        """
+        return self.recipe == recipe if fingerprint is None else self.fingerprint == fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +240,41 @@ def read_entries(control: ControlFolder, output: str) -> dict[str, JournalEntry]
     """Return the readable entries of one output by well, sorted by name."""
     found = (_entry(read_json(path)) for path in _json_files(control.journal(output)))
     return {entry.well: entry for entry in found if entry is not None}
+
+
+def entries_of_plan(
+    control: ControlFolder, plan: Mapping[str, Any], output: str
+) -> dict[str, JournalEntry]:
+    """Return the entries of one output that are as a plan makes them, by well, sorted by name.
+
+    Parameters
+    ----------
+    control : ControlFolder
+        Of the output folder.
+    plan : mapping
+        What ``plan.json`` holds.
+    output : str
+        "" is the final output; an output that the plan lacks has no entries.
+    """
+    write = next((w for w in plan.get("writes", ()) if w.get("output") == output), None)
+    if write is None:
+        return {}
+    steps = [step["fingerprint"] for step in plan["steps"][: write["step"] + 1]]
+    inputs = plan.get("fingerprints", {})
+    wanted = {well: _hash([inputs.get(well, ""), steps, write]) for well in plan["wells"]}
+    recipe = _hash([steps, write])
+    failed = {well for well, *_ in plan.get("failed_wells", ())}
+    return {
+        well: entry
+        for well, entry in read_entries(control, output).items()
+        if well not in failed and entry.is_made_by(wanted.get(well), recipe)
+    }
+
+
+def _hash(parts: list[Any]) -> str:
+    """Hash a part of a plan's text as `Plan.unit_fingerprint` does the plan itself."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_failure(control: ControlFolder, outcome: Outcome) -> None:

@@ -60,17 +60,21 @@ def functions(
 
 
 def _described(entry: Any) -> dict[str, Any]:
+    from hcsflow.cli.docstrings import parameter_meanings
+    from hcsflow.functions import catalogue
+
+    meanings = parameter_meanings(catalogue.find(entry.name))
     return {
         "name": entry.name,
         "summary": entry.summary,
         "variants": dict(entry.variants),
-        "parameters": [_parameter(parameter) for parameter in entry.parameters],
+        "parameters": [_parameter(each, meanings.get(each.name, "")) for each in entry.parameters],
         "special_inputs": list(entry.special_inputs),
         "special_outputs": list(entry.special_outputs),
     }
 
 
-def _parameter(parameter: Any) -> dict[str, Any]:
+def _parameter(parameter: Any, meaning: str) -> dict[str, Any]:
     default = parameter.default
     is_plain = default is None or isinstance(default, (bool, int, float, str))
     return {
@@ -78,6 +82,7 @@ def _parameter(parameter: Any) -> dict[str, Any]:
         "type": parameter.type,
         "required": parameter.required,
         "default": None if parameter.required else default if is_plain else repr(default),
+        "meaning": meaning,
     }
 
 

@@ -142,7 +142,7 @@ def parse_settings(items: Iterable[str] | None) -> dict[str, Any]:
 
 
 def split_wells(text: str | None) -> list[str] | None:
-    """Split ``--wells`` at commas; None selects every well.
+    """Split ``--wells`` at commas and write names as hcsflow does; None selects every well.
 
     Raises
     ------
@@ -151,15 +151,26 @@ def split_wells(text: str | None) -> list[str] | None:
 
     Examples
     --------
-    >>> split_wells("A01, B*")
-    ['A01', 'B*']
+    >>> split_wells("a1, B02, c*")
+    ['A01', 'B02', 'C*']
     """
     if text is None:
         return None
     found = [part.strip() for part in text.split(",") if part.strip()]
     if not found:
         raise UsageError("--wells names no well", hint="for example --wells 'A01,B*'")
-    return found
+    return [_canonical(name) for name in found]
+
+
+def _canonical(name: str) -> str:
+    """Return a well's name with capitals and two digits; a pattern only gets its capitals."""
+    from hcsflow.errors import PlateError
+    from hcsflow.plate.names import canonical_well
+
+    try:
+        return canonical_well(name)
+    except PlateError:
+        return name.upper()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +14,7 @@ from hcsflow.cli.console import emit
 if TYPE_CHECKING:
     from hcsflow.execute.status import Status
 
-__all__ = ["register"]
+__all__ = ["left_out", "register"]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,23 +46,52 @@ def _status(found: Status) -> dict[str, Any]:
         "objects": found.objects,
         "nbytes": found.nbytes,
         "seconds": round(found.seconds, 3),
+        "left_out": left_out(found.output),
     }
 
 
-def failures(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
+def left_out(output: Path) -> list[str]:
+    """Return stored wells that plate and tables do not list, as other steps made them."""
+    from hcsflow.journal import ControlFolder, read_entries, read_json
+
+    control = ControlFolder(output)
+    plan, metadata = read_json(control.plan), read_json(output / "hcsflow_metadata.json")
+    if not isinstance(plan, dict) or not isinstance(metadata, dict):
+        return []
+    stores = metadata.get("subdirectories", {}).values()
+    listed = {well for store in stores if store.get("main") for well in store["wells"]}
+    of_this_plan = {*plan["wells"], *(well for well, *_ in plan["failed_wells"])}
+    stored = read_entries(control, "")
+    return [w for w in plan["plate"]["wells"] if w in stored and w not in listed | of_this_plan]
+
+
+def failures(
+    output: o.OutputArgument,
+    *,
+    with_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show each error's traceback too.")
+    ] = False,
+    as_json: o.JsonFlag = False,
+) -> None:
     """List the wells that failed: step, reason, file, what to do, how to run them again."""
     from hcsflow.execute.status import read_failures, read_status
+    from hcsflow.view.faults import user_frame
     from hcsflow.view.record import rerun_command
     from hcsflow.view.text import render_failures
 
     read_status(output)  # refuses a folder that holds no run
     found = read_failures(output)
-    names = ("well", "step", "error", "message", "file", "hint")
+    names = ["well", "step", "error", "message", "file", "hint"]
+    names += ["traceback"] if with_traceback else []
     wells = [outcome.well for outcome in found]
     document = {
         "schema": "hcsflow.failures/1",
         "output": str(output),
-        "failures": [{name: getattr(outcome, name) for name in names} for outcome in found],
+        "failures": [
+            {name: getattr(outcome, name) for name in names}
+            | {"where": user_frame(outcome.traceback)}
+            for outcome in found
+        ],
         "rerun": rerun_command(output, wells) if wells else None,
     }
     emit(document, as_json=as_json, render=render_failures)
@@ -69,7 +99,7 @@ def failures(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
 
 def verify(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
     """Check every stored object against the journal; exit 1 if one is not as written."""
-    from hcsflow.execute.status import read_status, verify_output
+    from hcsflow.execute.status import verify_output
     from hcsflow.view.text import render_verify
 
     findings = [asdict(finding) for finding in verify_output(output)]
@@ -77,11 +107,20 @@ def verify(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
         "schema": "hcsflow.verify/1",
         "output": str(output),
         "ok": not findings,
-        "objects": read_status(output).objects,
+        "objects": _stored_objects(output),
         "findings": findings,
     }
     emit(document, as_json=as_json, render=render_verify)
     raise typer.Exit(1 if findings else 0)
+
+
+def _stored_objects(output: Path) -> int:
+    """Count the objects on record, of every output."""
+    from hcsflow.journal import ControlFolder, read_entries, read_json
+
+    control = ControlFolder(output)
+    names = [write["output"] for write in read_json(control.plan)["writes"]]
+    return sum(len(e.objects) for name in names for e in read_entries(control, name).values())
 
 
 def report(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
@@ -95,7 +134,9 @@ def report(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
 def cancel(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
     """Stop a run as Ctrl-C would; wells that are done stay, the same command goes on later."""
     from hcsflow.execute.lock import cancel_run
+    from hcsflow.execute.status import read_status
 
+    read_status(output)  # refuses a folder that holds no run
     words = {True: "the run was told to stop", False: "no run is alive there"}
     document = {"schema": "hcsflow.cancel/1", "cancelled": cancel_run(output)}
     emit(document, as_json=as_json, render=lambda found: words[found["cancelled"]])

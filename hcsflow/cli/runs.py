@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hcsflow.cli import options as o
 from hcsflow.cli.console import emit, err, out
+from hcsflow.cli.outputs import left_out
 
 if TYPE_CHECKING:
     from hcsflow.journal import Event
@@ -149,7 +151,7 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
     )
     done = _run_shown(
         compiled,
-        ["hcsflow", *context.find_root().obj],
+        _absolute(["hcsflow", *context.find_root().obj], pipeline, plate, output, config),
         cluster=cluster,
         workers=workers,
         retries=retries,
@@ -160,6 +162,31 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
     if not no_report:
         done.report()
     raise typer.Exit(_tell_end(done, as_json=as_json))
+
+
+def _absolute(arguments: list[str], pipeline: str, *paths: Path | None) -> list[str]:
+    """Return a command line that means the same from any folder: its paths made absolute.
+
+    Examples
+    --------
+    >>> _absolute(["max-projection", "/a/", "--output=/b"], "max-projection", Path("/a"), Path("/b"))
+    ['max-projection', '/a', '--output=/b']
+    """
+    known = {path for path in paths if path is not None}
+    if Path(pipeline).suffix and Path(pipeline).is_file():
+        known.add(Path(pipeline))
+    elif pipeline in arguments:  # the name of a ready one, whatever folders are called
+        place = arguments.index(pipeline) + 1
+        return arguments[:place] + _absolute(arguments[place:], "", *paths)
+    absolute = []
+    for argument in arguments:
+        option, equals, value = (
+            argument.rpartition("=") if argument[:2] == "--" else ("", "", argument)
+        )
+        absolute.append(
+            option + equals + str(Path(value).absolute() if Path(value) in known else value)
+        )
+    return absolute
 
 
 def _run_shown(compiled: Plan, arguments: list[str], **options: Any) -> Run:
@@ -179,10 +206,18 @@ def _run_shown(compiled: Plan, arguments: list[str], **options: Any) -> Run:
 
 def _tell_end(done: Run, *, as_json: bool) -> int:
     """Print how a run ended and return its exit status."""
+    from hcsflow.journal import ControlFolder, read_failures
     from hcsflow.session.run import summary
+    from hcsflow.view.faults import user_frame
     from hcsflow.view.text import render_run
 
     document = summary(done)
+    traces = {fault.well: fault.traceback for fault in read_failures(ControlFolder(done.output))}
+    document |= {
+        "plate": document["plate"] if done.plate.is_dir() else None,
+        "failed": [f | {"where": user_frame(traces.get(f["well"]))} for f in document["failed"]],
+        "left_out": left_out(done.output),
+    }
     if as_json:
         emit(document, as_json=True, render=render_run)
     else:

@@ -29,6 +29,8 @@ class Fault(Part):
     message: str | None
     file: str | None = Field(description="File at fault, relative to the plate.")
     hint: str | None = Field(description="What to do.")
+    where: str | None = Field(None, description="Last line of the user's own code, where known.")
+    traceback: str | None = Field(None, description="With --traceback.")
 
 
 class WellReason(Part):
@@ -153,7 +155,7 @@ class RunDocument(Part):
 
     schema_: Literal["hcsflow.run/1"] = Field(alias="schema")
     output: str
-    plate: str = Field(description="The OME-Zarr plate written.")
+    plate: str | None = Field(description="The OME-Zarr plate written; null where no well is.")
     report: str | None
     tables: list[str]
     seconds: float
@@ -162,6 +164,9 @@ class RunDocument(Part):
     cancelled: list[str]
     failed: list[Fault]
     rerun: str | None = Field(description="Command that runs the failed wells again.")
+    left_out: list[str] = Field(
+        description="Stored wells that other steps or parameters made: not in plate and tables."
+    )
 
 
 class FailuresDocument(Part):
@@ -195,6 +200,9 @@ class StatusDocument(Part):
     objects: int = Field(description="Stored objects of the wells that are done.")
     nbytes: int
     seconds: float = Field(description="Sum of the wells' wall times.")
+    left_out: list[str] = Field(
+        description="Stored wells that other steps or parameters made: not in plate and tables."
+    )
 
 
 class Finding(Part):
@@ -237,6 +245,7 @@ class ParameterEntry(Part):
     type: str
     required: bool
     default: bool | int | float | str | None
+    meaning: str = Field(description="What it is, with its unit.")
 
 
 class FunctionEntry(Part):

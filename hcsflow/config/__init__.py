@@ -7,6 +7,7 @@ other and says where each value came from.
 from hcsflow.config.layers import (
     Layer,
     environment_layer,
+    environment_names,
     layer_of,
     load_config,
     parse_assignment,
@@ -41,6 +42,7 @@ __all__ = [
     "ZarrCompressor",
     "ZarrConfig",
     "environment_layer",
+    "environment_names",
     "layer_of",
     "load_config",
     "parse_assignment",

@@ -18,6 +18,7 @@ from hcsflow.errors import ConfigError, nearest
 __all__ = [
     "Layer",
     "environment_layer",
+    "environment_names",
     "layer_of",
     "load_config",
     "parse_assignment",
@@ -30,6 +31,9 @@ __all__ = [
 Layer = Mapping[str, Any]
 
 ENVIRONMENT = "HCSFLOW_"
+
+SWITCHES = ("HCSFLOW_CLUSTER", "HCSFLOW_DEBUG", "HCSFLOW_NO_GPU")
+"""Environment variables that are read elsewhere: the command line's, and the one of the arrays."""
 
 _HINTS = {
     "materialization_defaults": "write vfs.materialization_backend, or a step's materialization",
@@ -86,29 +90,37 @@ def read_layer(path: str | Path) -> dict[str, Any]:
 def environment_layer(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings in environment variables such as ``HCSFLOW_ZARR_CHUNK_STRATEGY``.
 
-    Variables that name no setting are left alone, but those that begin as a section does
-    (``HCSFLOW_ZARR_``, ``HCSFLOW_VFS_``) must name one.
-
     Raises
     ------
     ConfigError
-        If such a variable names no setting.
+        If a variable that begins with ``HCSFLOW_`` names neither a setting nor one of `SWITCHES`;
+        it would be overlooked otherwise.
     """
-    known = {ENVIRONMENT + name.replace(".", "_").upper(): name for name in setting_names()}
-    sections = tuple(
-        {key[: key.index("_", len(ENVIRONMENT)) + 1] for key in known if "." in known[key]}
-    )
+    known = environment_names()
     layer: dict[str, Any] = {}
     for variable, text in environ.items():
         if variable in known:
             _put(layer, known[variable].split("."), text)
-        elif variable.startswith(sections):
-            close = nearest(variable, known)
+        elif variable.startswith(ENVIRONMENT) and variable not in SWITCHES:
+            names = sorted([*known, *SWITCHES])
+            close = nearest(variable, names)
+            listed = f"there are {', '.join(names)}"
             raise ConfigError(
                 f"environment variable {variable} names no setting",
-                hint=f"did you mean {close}?" if close else f"there are {', '.join(sorted(known))}",
+                hint=f"did you mean {close}? {listed}" if close else listed,
             )
     return layer
+
+
+def environment_names() -> dict[str, str]:
+    """Return the settings by the environment variable that sets them.
+
+    Examples
+    --------
+    >>> environment_names()["HCSFLOW_ZARR_CHUNK_STRATEGY"]
+    'zarr.chunk_strategy'
+    """
+    return {ENVIRONMENT + name.replace(".", "_").upper(): name for name in setting_names()}
 
 
 def setting_names() -> list[str]:

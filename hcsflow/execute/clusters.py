@@ -21,13 +21,25 @@ from hcsflow.errors import PlanRefusedError, UsageError, nearest
 from hcsflow.execute.quiet import environment, interrupts_deferred, sigint_ignored
 from hcsflow.graph.process import THREAD_VARIABLES
 
-__all__ = ["KINDS", "ClusterPlan", "default_workers", "open_cluster", "prestart", "select_cluster"]
+__all__ = [
+    "IDLE_BYTES",
+    "KINDS",
+    "ClusterPlan",
+    "default_workers",
+    "machine_limits",
+    "open_cluster",
+    "prestart",
+    "select_cluster",
+]
 
 KINDS = ("local", "threads")
 """Names of clusters that hcsflow starts itself."""
 
 IDLE_BYTES = 256 << 20
-"""Allowance for a worker's interpreter and libraries."""
+"""Allowance for a worker's interpreter and libraries (measured 160–210 MB)."""
+
+USABLE_SHARE = 0.8
+"""Share of the memory that a run plans with; the rest is the client's and the system's."""
 
 PRELOAD = (
     "distributed.nanny",
@@ -73,6 +85,17 @@ class ClusterPlan:
         return self.kind != "threads"
 
 
+def machine_limits() -> tuple[int, int]:
+    """Return the cores and the bytes of memory that a run may use here.
+
+    Dask knows a container's limits (cgroups), the affinity and resource limits.
+    """
+    from dask.system import CPU_COUNT
+    from distributed.system import MEMORY_LIMIT
+
+    return CPU_COUNT, int(MEMORY_LIMIT * USABLE_SHARE)
+
+
 def default_workers(*, cores: int, wells: int, memory_bytes: int, projected_bytes: int) -> int:
     """Return min(cores, wells, RAM ÷ projected peak), at least 1.
 
@@ -97,7 +120,7 @@ def select_cluster(
     workers : int
         Workers to start.
     memory_bytes, projected_bytes : int
-        Memory of the machine; peak of the worst task above an idle worker.
+        Memory that all may use together; peak of the worst task above an idle worker.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from distributed import Client, Future, KilledWorker
 
 from hcsflow.errors import FencedError
 from hcsflow.graph.build import Key, Task, build_graph, final_keys
-from hcsflow.graph.worker import TOPIC
+from hcsflow.graph.worker import topic_of
 from hcsflow.journal import Outcome
 from hcsflow.plan import Plan
 
@@ -216,12 +216,13 @@ class WellLoop:
         def hear(event: tuple[float, StepEvent]) -> None:
             self._news.put(event[1])
 
-        self._client.subscribe_topic(TOPIC, hear)
+        topic = topic_of(self._plan_id)
+        self._client.subscribe_topic(topic, hear)
         try:
             yield
         finally:
             with suppress(OSError, ValueError, RuntimeError):
-                self._client.unsubscribe_topic(TOPIC)
+                self._client.unsubscribe_topic(topic)
 
 
 def _error_outcome(well: str, segment: str, error: BaseException, trace: Any) -> Outcome:

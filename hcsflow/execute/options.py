@@ -23,8 +23,6 @@ class RunOptions:
         ``"local"``, ``"threads"``, a scheduler's address, or a client.
     workers : int or None
         None is min(cores, wells, RAM ÷ projected peak).
-    wells : tuple of str or None
-        Names or patterns (``"A01"``, ``"B*"``) of the wells to process; None is all.
     retries : int
         How often a failed well is tried again.
     timeout_s : float or None
@@ -39,7 +37,6 @@ class RunOptions:
 
     cluster: Any = "local"
     workers: int | None = None
-    wells: tuple[str, ...] | None = None
     retries: int = 0
     timeout_s: float | None = None
     fail_fast: bool = False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,17 @@ from hcsflow.plan import Plan
 __all__ = ["Identity", "check_output", "clear_output", "clear_scratch", "prepare_output"]
 
 RESULTS = ("results", "report.html", "hcsflow_metadata.json")
+
+DRAFTS = (
+    "results/.*.parquet.*.tmp",
+    "results/.*.csv.*.tmp",
+    ".hcsflow_metadata.json.*.tmp",
+    f"{CONTROL}/.plan.json.*.tmp",
+    f"{CONTROL}/.epoch.*.tmp",
+    f"{CONTROL}/failures/.*.json.*.tmp",
+    f"{CONTROL}/journal/*/.*.json.*.tmp",
+)
+"""Temporary files of what only the lock's holder and its tasks write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +92,19 @@ def check_output(plan: Plan, plate_root: Path, output: Path, *, fresh: bool = Fa
 
 
 def prepare_output(plan: Plan, output: Path) -> None:
-    """Write the plan and remove what killed runs left in scratch. Needs the lock."""
+    """Write the plan; remove what killed runs left and what only the plan before made.
+
+    Needs the lock. The plan is replaced last: killed before that, the next run removes the rest.
+    """
     clear_scratch(output)
-    write_text_atomic(ControlFolder(output).plan, plan.to_json())
+    for pattern in DRAFTS:
+        for path in output.glob(pattern):
+            path.unlink(missing_ok=True)
+    control = ControlFolder(output)
+    text = plan.to_json()
+    for superseded in sorted(_made_by(read_json(control.plan)) - _made_by(json.loads(text))):
+        _remove_inside(output, superseded)
+    write_text_atomic(control.plan, text)
 
 
 def clear_scratch(output: Path) -> None:
@@ -93,11 +115,8 @@ def clear_scratch(output: Path) -> None:
 def clear_output(plan: Plan, output: Path) -> None:
     """Remove what earlier runs wrote, and nothing else. Needs the lock; the epoch stays."""
     control = ControlFolder(output)
-    stores = set(_stores_of(read_json(control.plan)))
-    for store in sorted(stores | {write.store for write in plan.writes}):
-        top = Path(store).parts[0]
-        if (output / top).resolve().parent == output.resolve() and top != CONTROL:
-            _remove(output / store)
+    for made in sorted(_made_by(read_json(control.plan)) | _made_by(json.loads(plan.to_json()))):
+        _remove_inside(output, made)
     for name in RESULTS:
         _remove(output / name)
     for path in (control.root / "journal", control.failures, control.scratch, control.plan):
@@ -123,12 +142,30 @@ def _difference(found: Any, wanted: Identity) -> str:
     return ", ".join(f"its {n} is {a!r}, not {b!r}" for n, a, b in pairs if a != b)
 
 
-def _stores_of(plan: Any) -> Iterator[str]:
-    writes = plan.get("writes", []) if isinstance(plan, dict) else []
-    for write in writes:
-        store = write.get("store") if isinstance(write, dict) else None
-        if isinstance(store, str) and store and ".." not in Path(store).parts:
-            yield store
+def _made_by(plan: Any) -> set[str]:
+    """Return what a plan's own text says that it makes: paths relative to the output."""
+    found: set[str] = set()
+    for write in plan.get("writes", []) if isinstance(plan, dict) else []:
+        found.add(write["store"])
+        if write["output"]:
+            found.add(f"{CONTROL}/journal/{write['output']}")
+        for table in write.get("tables", []):
+            found |= {f"results/{table['name']}{suffix}" for suffix in (".parquet", ".csv")}
+        found |= {f"results/{side['name']}" for side in write.get("sides", [])}
+    return found
+
+
+def _remove_inside(output: Path, relative: str) -> None:
+    """Remove a thing, and its folder if that is empty then; nothing that lies elsewhere."""
+    path = output / relative
+    parts = Path(relative).parts
+    is_plain = relative == Path(relative).as_posix() and ".." not in parts and relative != CONTROL
+    if not is_plain or not path.parent.resolve().is_relative_to(output.resolve()):
+        return
+    _remove(path)
+    if len(parts) > 1:
+        with suppress(OSError):  # not empty, or never made
+            path.parent.rmdir()
 
 
 def _remove(path: Path) -> None:

@@ -68,8 +68,8 @@ def interrupts_deferred() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    for number in seen:
-        signal.raise_signal(number)
+    for held in seen:
+        signal.raise_signal(held)
 
 
 class _LogFile(logging.Handler):

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask.system import CPU_COUNT
-from distributed.system import MEMORY_LIMIT
-
 from hcsflow.errors import HcsflowError, PlanRefusedError, UsageError
-from hcsflow.execute.clusters import ClusterPlan, default_workers, open_cluster, select_cluster
+from hcsflow.execute.clusters import (
+    ClusterPlan,
+    default_workers,
+    machine_limits,
+    open_cluster,
+    select_cluster,
+)
 from hcsflow.execute.dashboard import offer_dashboard
 from hcsflow.execute.events import EventLog, Listener
 from hcsflow.execute.finalise import finalise, list_wells
@@ -23,7 +26,7 @@ from hcsflow.execute.loop import WellLoop
 from hcsflow.execute.options import RunOptions, RunResult
 from hcsflow.execute.output import check_output, clear_output, clear_scratch, prepare_output
 from hcsflow.execute.quiet import dask_logs_to
-from hcsflow.execute.resume import Ledger, select_wells
+from hcsflow.execute.resume import Ledger, planned_wells
 from hcsflow.graph.families import register_families
 from hcsflow.graph.plugin import Bundle, PlanPlugin
 from hcsflow.journal import ControlFolder, Outcome, clear_failure, write_failure
@@ -80,7 +83,6 @@ def run_plan(
     options = options or RunOptions()
     output, plate_root = Path(output).resolve(), Path(plate_root).resolve()
     check_output(plan, plate_root, output, fresh=options.fresh)
-    select_wells(plan, options.wells)
     _cluster_plan(plan, options, len(plan.wells))
     with locked(output) as lock:
         check_output(plan, plate_root, output, fresh=options.fresh)
@@ -119,7 +121,7 @@ class _Run:
         started = time.monotonic()
         plan, output = self.bundle.plan, Path(self.bundle.output)
         ledger = Ledger(plan, output)
-        wells = select_wells(plan, self.options.wells)
+        wells = planned_wells(plan)
         done = {well for well in wells if well in plan.wells and ledger.is_done(well)}
         list_wells(plan, output, ledger)
         outcomes = {well: self._skipped(well, ledger) for well in wells if well in done}
@@ -182,7 +184,7 @@ class _Run:
         with ExitStack() as stack:
             client, own = stack.enter_context(open_cluster(cluster))
             bundle = replace(self.bundle, memory_bytes=_memory_per_worker(client, plan))
-            stack.enter_context(_shipped(client, plan_id, bundle, cluster))
+            stack.enter_context(_shipped(client, PlanPlugin(plan_id, bundle), cluster))
             link = offer_dashboard(own.scheduler) if own else client.dashboard_link
             self.events.tell("cluster_started", dashboard=link)
             loop = WellLoop(client, plan, plan_id=plan_id, label=label, task=options.task)
@@ -238,7 +240,7 @@ class _Run:
 
 def _failed_before(well: str, reason: str, file: str | None) -> Outcome:
     """Return the outcome of a well that the plan gave no task."""
-    error = "MissingPlaneError" if "missing" in reason else "PlateError"
+    error = "PlateError" if file else "MissingPlaneError"  # at fault, or nowhere to be found
     return Outcome(well, "", "failed", step="plan", error=error, message=reason, file=file)
 
 
@@ -253,16 +255,17 @@ def _cluster_plan(plan: Plan, options: RunOptions, wells: int) -> ClusterPlan:
         If it offers too little.
     """
     wanted = options.workers or plan.config.num_workers
+    cores, memory_bytes = machine_limits()
     automatic = default_workers(
-        cores=min(CPU_COUNT, plan.resources.workers or CPU_COUNT),
+        cores=min(cores, plan.resources.workers or cores),
         wells=wells,
-        memory_bytes=MEMORY_LIMIT,
+        memory_bytes=memory_bytes,
         projected_bytes=plan.projected_bytes,
     )
     cluster = select_cluster(
         options.cluster,
         workers=min(wanted, max(wells, 1)) if wanted else automatic,
-        memory_bytes=MEMORY_LIMIT,
+        memory_bytes=memory_bytes,
         projected_bytes=plan.projected_bytes,
     )
     if options.timeout_s is not None and not cluster.has_processes:
@@ -279,10 +282,9 @@ def _cluster_plan(plan: Plan, options: RunOptions, wells: int) -> ClusterPlan:
 
 
 @contextmanager
-def _shipped(client: Client, plan_id: str, bundle: Bundle, cluster: ClusterPlan) -> Iterator[None]:
+def _shipped(client: Client, plugin: PlanPlugin, cluster: ClusterPlan) -> Iterator[None]:
     """Give all workers the plan, and take it back at the end."""
     register_families()
-    plugin = PlanPlugin(plan_id, bundle, own_process=cluster.kind == "local")
     try:
         client.register_plugin(plugin)
     except ImportError as error:
@@ -304,7 +306,9 @@ def _shipped(client: Client, plan_id: str, bundle: Bundle, cluster: ClusterPlan)
 
 
 def _memory_per_worker(client: Client, plan: Plan) -> int:
-    """Return what a worker may use, in bytes: the plan's resources or the cluster's, the lesser.
+    """Return what a task may use, in bytes: the plan's resources or the cluster's, the lesser.
+
+    A worker runs as many tasks at a time as it has threads.
 
     Raises
     ------
@@ -312,12 +316,14 @@ def _memory_per_worker(client: Client, plan: Plan) -> int:
         If that cannot hold the worst task.
     """
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    limits = [int(limit) for worker in workers if (limit := worker.get("memory_limit"))]
-    offered = min(limits) if limits else MEMORY_LIMIT // max(1, len(workers))
+    threads = [max(1, int(worker["nthreads"])) for worker in workers]
+    limits = [int(worker.get("memory_limit") or 0) for worker in workers]
+    shares = [limit // n for limit, n in zip(limits, threads, strict=True) if limit]
+    offered = min(shares) if shares else machine_limits()[1] // max(1, sum(threads))
     if offered < plan.projected_bytes:
         raise PlanRefusedError(
-            f"the worst task needs {plan.projected_bytes / 2**30:.1f} GiB, a worker of this "
-            f"cluster has {offered / 2**30:.1f} GiB",
-            hint="use workers with more memory, or stack fewer planes at a time",
+            f"the worst task needs {plan.projected_bytes / 2**30:.1f} GiB, a thread of this "
+            f"cluster's workers has {offered / 2**30:.1f} GiB",
+            hint="use workers with more memory or fewer threads, or stack fewer planes at a time",
         )
     return min(offered, plan.resources.memory_bytes or offered)

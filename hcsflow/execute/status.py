@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from hcsflow.journal import (
     ControlFolder,
     JournalEntry,
     Outcome,
+    entries_of_plan,
     read_entries,
     read_json,
 )
@@ -42,6 +42,8 @@ class Status:
     done, failed, pending : tuple of str
         Wells with all outputs as the latest plan wants them, with a failure on record, with
         neither.
+    others : tuple of str
+        Wells that the latest plan leaves out, made alike by earlier ones and listed by the plate.
     running : Holder or None
         The run that is alive now.
     objects, nbytes : int
@@ -57,6 +59,7 @@ class Status:
     done: tuple[str, ...]
     failed: tuple[str, ...]
     pending: tuple[str, ...]
+    others: tuple[str, ...]
     running: Holder | None
     objects: int
     nbytes: int
@@ -95,7 +98,8 @@ def read_status(output: Path) -> Status:
     """
     output = Path(output)
     plan = _read_plan(output)
-    entries = [_current_entries(output, plan, write) for write in plan["writes"]]
+    control = ControlFolder(output)
+    entries = [entries_of_plan(control, plan, write["output"]) for write in plan["writes"]]
     failed_before = [name for name, *_ in plan.get("failed_wells", [])]
     order = plan["plate"]["wells"]
     named = set(plan["wells"]) | set(failed_before)
@@ -112,6 +116,7 @@ def read_status(output: Path) -> Status:
         done=tuple(done),
         failed=tuple(w for w in wells if w in failed),
         pending=tuple(w for w in wells if w not in failed and w not in done),
+        others=_other_wells(output, plan, wells, entries[-1] if entries else {}),
         running=live_holder(output),
         objects=sum(len(entry.objects) for entry in records),
         nbytes=sum(item.nbytes for entry in records for item in entry.objects),
@@ -163,21 +168,23 @@ def _read_plan(output: Path) -> dict[str, Any]:
     return plan
 
 
-def _current_entries(
-    output: Path, plan: dict[str, Any], write: dict[str, Any]
-) -> dict[str, JournalEntry]:
-    """Return the entries of one output that were made by this very plan."""
-    entries = read_entries(ControlFolder(output), write["output"])
-    return {w: e for w, e in entries.items() if e.fingerprint == _fingerprint(plan, write, w)}
+def _other_wells(
+    output: Path, plan: dict[str, Any], wells: tuple[str, ...], made: dict[str, JournalEntry]
+) -> tuple[str, ...]:
+    """Return the wells outside the plan that the final plate lists and the plan would make so."""
+    try:
+        listed = _listed_paths(output, plan["writes"][-1]["store"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return ()
+    plate = plan["plate"]
+    rest = [well for well in plate["wells"] if well in made and well not in wells]
+    return tuple(well for well in rest if _well_path(well, plate) in listed)
 
 
-def _fingerprint(plan: dict[str, Any], write: dict[str, Any], well: str) -> str:
-    """Return `Plan.unit_fingerprint` from the plan's own text."""
-    steps = [step["fingerprint"] for step in plan["steps"][: write["step"] + 1]]
-    parts = [plan["fingerprints"].get(well, ""), steps, write]
-    return hashlib.sha256(
-        json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()
-    ).hexdigest()
+def _listed_paths(output: Path, store: str) -> set[str]:
+    """Return the wells' folders that a plate's document lists."""
+    text = json.loads((output / store / "zarr.json").read_text("utf-8"))
+    return {well["path"] for well in text["attributes"]["ome"]["plate"]["wells"]}
 
 
 def _check_unit(output: Path, entry: JournalEntry) -> Iterator[Finding]:
@@ -203,11 +210,9 @@ def _check_store(
     output: Path, store: str, entries: dict[str, JournalEntry], plate: dict[str, Any]
 ) -> Iterator[Finding]:
     """Compare what a plate lists, what lies there and what the journal knows."""
-    document = output / store / "zarr.json"
     listed: set[str] = set()
     try:
-        text = json.loads(document.read_text("utf-8"))
-        listed = {well["path"] for well in text["attributes"]["ome"]["plate"]["wells"]}
+        listed = _listed_paths(output, store)
     except FileNotFoundError:
         if any((output / store).glob("*/*/zarr.json")):
             yield Finding("missing", f"{store}/zarr.json", None, "the plate lists no wells")

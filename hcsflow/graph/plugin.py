@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +16,7 @@ import cloudpickle
 from distributed import Worker, WorkerPlugin
 
 from hcsflow.graph.families import register_families
-from hcsflow.graph.process import limit_threads, tune_allocator
+from hcsflow.graph.process import limit_threads, restore_threads, tune_allocator
 from hcsflow.graph.worker import measure_idle
 from hcsflow.plan import Plan
 from hcsflow.plate import Manifest
@@ -74,28 +76,32 @@ class PlanPlugin(WorkerPlugin):  # type: ignore[misc]
     bundle : Bundle
         Pickled once, here: functions of ``__main__`` and of files that a worker cannot import
         travel by value.
-    own_process : bool
-        Whether workers are processes of their own, whose allocator may be tuned.
+
+    Notes
+    -----
+    Allocator and environment are set in workers that are processes of their own only. What is set
+    of threads is set back with the last plan.
     """
 
-    def __init__(self, plan_id: str, bundle: Bundle, *, own_process: bool = True) -> None:
+    def __init__(self, plan_id: str, bundle: Bundle) -> None:
         self.name = f"hcsflow-{plan_id}"
         self.plan_id = plan_id
-        self.own_process = own_process
+        self.client = _this_process()
         self.threads = bundle.plan.resources.threads_per_worker
         with _by_value(_loose_modules(bundle.plan)):
             self.payload: bytes = cloudpickle.dumps(bundle)
 
     def setup(self, worker: Worker) -> None:  # noqa: ARG002 - Dask's signature
         """Set allocator, threads and array families; unpack the plan; note the idle size."""
-        if self.own_process:
+        own_process = _this_process() != self.client
+        if own_process:
             tune_allocator()
         register_families()
         with _lock:
             held = _bundles.get(self.plan_id)
             bundle = held[0] if held else cloudpickle.loads(self.payload)
             _bundles[self.plan_id] = bundle, (held[1] if held else 0) + 1
-        limit_threads(self.threads, set_environment=self.own_process)
+        limit_threads(self.threads, set_environment=own_process)
         measure_idle()
 
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - Dask's signature
@@ -104,6 +110,12 @@ class PlanPlugin(WorkerPlugin):  # type: ignore[misc]
             held = _bundles.pop(self.plan_id, None)
             if held and held[1] > 1:
                 _bundles[self.plan_id] = held[0], held[1] - 1
+        if held:
+            restore_threads()
+
+
+def _this_process() -> tuple[str, int]:
+    return socket.gethostname(), os.getpid()
 
 
 def _functions(plan: Plan) -> Iterator[Any]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
+from threading import Lock
 from typing import Any
 
-__all__ = ["THREAD_VARIABLES", "limit_threads", "tune_allocator"]
+__all__ = ["THREAD_VARIABLES", "limit_threads", "restore_threads", "tune_allocator"]
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -41,18 +44,49 @@ def tune_allocator() -> bool:
     )
 
 
+_undo: dict[str, Callable[[], object]] = {}
+_holders = 0
+_lock = Lock()
+
+
 def limit_threads(threads: int, *, set_environment: bool = True) -> None:
-    """Hold every library to some inner threads; blosc always to one.
+    """Hold every library to some inner threads, blosc always to one, until `restore_threads`.
 
     Libraries that are imported later read the environment; those that are loaded are told. With
     inner threads blosc's bytes differ from run to run, so it has none whatever is asked.
     """
-    if set_environment:
-        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    loaded: dict[str, Any] = dict(sys.modules)
-    if "cv2" in loaded:
-        loaded["cv2"].setNumThreads(threads)
-    if "torch" in loaded:
-        loaded["torch"].set_num_threads(threads)
-    if "numcodecs.blosc" in loaded:
-        loaded["numcodecs.blosc"].use_threads = False
+    global _holders  # noqa: PLW0603 - the state is the process's
+    with _lock:
+        _holders += 1
+        for name in THREAD_VARIABLES if set_environment else ():
+            _undo.setdefault(name, partial(_set_variable, name, os.environ.get(name)))
+            os.environ[name] = str(threads)
+        loaded: dict[str, Any] = dict(sys.modules)
+        if cv2 := loaded.get("cv2"):
+            _undo.setdefault("cv2", partial(cv2.setNumThreads, cv2.getNumThreads()))
+            cv2.setNumThreads(threads)
+        if torch := loaded.get("torch"):
+            _undo.setdefault("torch", partial(torch.set_num_threads, torch.get_num_threads()))
+            torch.set_num_threads(threads)
+        if blosc := loaded.get("numcodecs.blosc"):
+            before = blosc.use_threads
+            _undo.setdefault("blosc", partial(setattr, blosc, "use_threads", before))
+            blosc.use_threads = False
+
+
+def restore_threads() -> None:
+    """Set back what `limit_threads` set, once called as often."""
+    global _holders  # noqa: PLW0603 - the state is the process's
+    with _lock:
+        _holders -= 1
+        if _holders == 0:
+            for undo in _undo.values():
+                undo()
+            _undo.clear()
+
+
+def _set_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value

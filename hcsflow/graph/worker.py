@@ -10,15 +10,12 @@ import psutil
 from distributed import get_worker
 
 __all__ = [
-    "TOPIC",
     "PeakMeter",
     "emit",
     "idle_bytes",
     "measure_idle",
+    "topic_of",
 ]
-
-TOPIC = "hcsflow"
-"""Topic of worker events."""
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
@@ -71,7 +68,12 @@ class PeakMeter:
         self.peak_bytes = max(0, _high_water() - idle_bytes())
 
 
-def emit(kind: str, well: str, **data: str | float) -> None:
+def topic_of(plan_id: str) -> str:
+    """Return the topic of a run's worker events: runs may share a scheduler."""
+    return f"hcsflow-{plan_id}"
+
+
+def emit(kind: str, well: str, *, plan_id: str = "", **data: str | float) -> None:
     """Tell the client that something happened (``"well_started"``, ``"step"``), if on a worker.
 
     Fire and forget: nothing waits for it, and outside a worker nothing happens.
@@ -81,7 +83,7 @@ def emit(kind: str, well: str, **data: str | float) -> None:
     except ValueError:
         return
     message: dict[str, Any] = {"kind": kind, "well": well, "data": {**data}}
-    worker.log_event(TOPIC, message)
+    worker.log_event(topic_of(plan_id), message)
 
 
 def _reset_high_water() -> bool:

@@ -9,11 +9,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from hcsflow.compiler import compile_plan, explain
 from hcsflow.config import GlobalPipelineConfig, environment_layer, layer_of, resolve
 from hcsflow.errors import UsageError
+from hcsflow.execute.clusters import IDLE_BYTES, default_workers, machine_limits
 from hcsflow.journal import Event
 from hcsflow.pipeline import FunctionStep, Pipeline
 from hcsflow.plan import Plan as FrozenPlan
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
     from hcsflow.session.run import Run
 
 __all__ = ["Plan", "compile"]
-
-IDLE_WORKER_BYTES = 250_000_000
-"""What a worker takes before any pixel: imports and Dask (measured 160–210 MB, rounded up)."""
-
-USABLE_SHARE = 0.8
-"""Share of the machine's memory that a run plans with."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -256,27 +249,25 @@ def _layers(
     return layers
 
 
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 def _machine(asked: int | None) -> Resources:
     """Return what the whole machine could give to one worker: the upper bound."""
-    usable = int(psutil.virtual_memory().total * USABLE_SHARE) - IDLE_WORKER_BYTES
-    return Resources(workers=asked or _cores(), memory_bytes=usable)
+    cores, usable = machine_limits()
+    return Resources(workers=asked or cores, memory_bytes=usable - IDLE_BYTES)
 
 
 def _fitted(plan: FrozenPlan, asked: int | None) -> Resources:
     """Return workers = min(cores, wells, RAM ÷ projected peak) and the memory of each."""
-    usable = int(psutil.virtual_memory().total * USABLE_SHARE)
-    by_memory = usable // (plan.projected_bytes + IDLE_WORKER_BYTES)
-    automatic = min(_cores(), max(1, len(plan.wells)), max(1, by_memory))
-    workers = asked or automatic
-    if asked and asked > max(1, by_memory):
+    cores, usable = machine_limits()
+    workers = default_workers(
+        cores=asked or cores,
+        wells=asked or len(plan.wells),
+        memory_bytes=usable,
+        projected_bytes=plan.projected_bytes,
+    )
+    if asked and asked > workers:
         raise UsageError(
             f"{asked} workers of {plan.projected_bytes / 1e9:.2f} GB each do not fit into "
             f"{usable / 1e9:.1f} GB",
-            hint=f"use --workers {max(1, by_memory)} or fewer",
+            hint=f"use --workers {workers} or fewer",
         )
     return Resources(workers=workers, memory_bytes=usable // workers)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcsflow.errors import UsageError, nearest
-from hcsflow.journal import ControlFolder, Outcome, read_entries, read_failures, read_json
+from hcsflow.journal import ControlFolder, Outcome, entries_of_plan, read_failures, read_json
 from hcsflow.view.record import rerun_command
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class Run:
         if self._result is not None:
             return self._result.outcomes
         control = ControlFolder(self.output)
-        done = [entry.outcome for entry in read_entries(control, "").values()]
+        plan = read_json(control.plan)
+        entries = entries_of_plan(control, plan, "") if isinstance(plan, dict) else {}
+        done = [entry.outcome for entry in entries.values()]
         return tuple(sorted([*done, *read_failures(control)], key=lambda outcome: outcome.well))
 
     @property

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from hcsflow.journal import Event
+from hcsflow.view.faults import reason_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,18 +105,24 @@ class Tally:
 
     def line(self, now: float) -> str:
         """Return the state as one line of text."""
-        percent = 100 * self.finished / self.total if self.total else 100
-        parts = [f"{self.done}/{self.total} wells done ({percent:.0f} %)"]
+        if not self.total:
+            return f"nothing to do: {self.skipped} {_noun(self.skipped)} done already"
+        percent = 100 * self.finished / self.total
+        parts = [f"{self.done}/{self.total} {_noun(self.total)} done ({percent:.0f} %)"]
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.running:
             parts.append(f"{len(self.running)} running")
         if self.skipped:
-            parts.append(f"{self.skipped} already done")
+            parts.append(f"{self.skipped} done already")
         rate, left = self.rate(now), self.seconds_left(now)
         if rate and left and self.finished < self.total:
             parts += [f"{60 * rate:.3g} wells/min", f"about {format_duration(left)} left"]
         return " · ".join(parts)
+
+
+def _noun(wells: int) -> str:
+    return "well" if wells == 1 else "wells"
 
 
 def _count(value: object) -> int:
@@ -199,7 +206,6 @@ class RunProgress:
 
 def _failure_line(event: Event) -> Text:
     step = event.data.get("step")
-    message = str(event.data.get("message") or event.data.get("error") or "").partition("\n")[0]
     line = Text.assemble(("✗ ", "red"), (event.well or "?", "bold red"))
     line.append(f" failed at {step}: " if step else " failed: ")
-    return line.append(message)
+    return line.append(reason_of(event.data).partition("\n")[0])

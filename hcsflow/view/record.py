@@ -19,7 +19,7 @@ from hcsflow.errors import OutputError
 from hcsflow.journal import (
     ControlFolder,
     Outcome,
-    read_entries,
+    entries_of_plan,
     read_failures,
     read_json,
     write_text_atomic,
@@ -130,7 +130,7 @@ def _read_wells(control: ControlFolder, plan: Json) -> dict[str, WellRecord]:
     for well, reason, file in plan.get("failed_wells", []):
         fault = Outcome(well, "", "failed", message=reason, file=file)
         known[well] = WellRecord(well, "failed", failure=fault)
-    for well, entry in read_entries(control, "").items():
+    for well, entry in entries_of_plan(control, plan, "").items():
         known[well] = _well("done", entry.outcome, sum(item.nbytes for item in entry.objects))
     for outcome in read_failures(control):
         known[outcome.well] = _well("failed", outcome, 0)

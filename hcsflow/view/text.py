@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from shlex import quote
+from textwrap import indent
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -10,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hcsflow.plate.names import row_label
+from hcsflow.view.faults import grouped_by_reason, reason_of
 from hcsflow.view.progress import format_duration
 
 __all__ = [
@@ -26,6 +29,8 @@ __all__ = [
 
 Document = Mapping[str, Any]
 SHOWN = 12
+REASONS = 10
+"""Lines of failures at the end of a run; all of them are listed by `hcsflow failures`."""
 
 
 def some(names: Iterable[str], limit: int = SHOWN) -> str:
@@ -41,8 +46,12 @@ def some(names: Iterable[str], limit: int = SHOWN) -> str:
     return ", ".join(listed[:limit]) + rest
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _wells(wells: Sized) -> str:
-    return f"{len(wells)} well{'' if len(wells) == 1 else 's'}"
+    return _count(len(wells), "well")
 
 
 def _table(*headings: str) -> Table:
@@ -62,42 +71,90 @@ def _facts(rows: Iterable[tuple[str, RenderableType]]) -> Table:
 
 
 def _faults(faults: Iterable[Document]) -> Iterable[Text]:
+    """Show every failure in full."""
     for fault in faults:
         line = Text.assemble(("✗ ", "red"), (str(fault["well"]), "bold red"))
         if fault.get("step"):
             line.append(f" at {fault['step']}")
-        message = str(fault.get("message") or fault.get("error") or "")
-        line.append(f": {message}")
+        reason = reason_of(fault)
+        line.append(f": {reason}")
         file = fault.get("file")
-        if file and str(file) not in message:
+        if file and str(file) not in reason:
             line.append(f"\n    file {file}")
         if fault.get("hint"):
             line.append(f"\n    → {fault['hint']}", style="dim")
+        if fault.get("traceback"):
+            line.append("\n" + indent(str(fault["traceback"]).rstrip(), "    "), style="dim")
         yield line
+
+
+def _reasons(faults: Iterable[Document], output: str) -> Iterator[Text]:
+    """Show each reason once, with the wells that failed for it."""
+    groups = grouped_by_reason(faults)
+    limit = REASONS if len(groups) <= REASONS else REASONS - 1
+    for group in groups[:limit]:
+        line = Text.assemble(("✗ ", "red"), (some((f["well"] for f in group), 4), "bold red"))
+        if group[0].get("step"):
+            line.append(f" at {group[0]['step']}")
+        first = reason_of(group[0]).partition("\n")[0]
+        yield line.append(f": {first}" if len(group) == 1 else f", for example: {first}")
+    rest = sum(map(len, groups[limit:]))
+    if rest:
+        yield Text(f"… and {_count(rest, 'well')} more: hcsflow failures {quote(output)}")
 
 
 def render_run(document: Document) -> RenderableType:
     """Show how a run ended and where its results lie."""
-    failed, skipped = document["failed"], document["skipped"]
-    counts = [f"{_wells(document['done'])} done"]
-    if skipped:
-        counts.append(f"{len(skipped)} already done")
-    if failed:
-        counts.append(f"{len(failed)} failed")
-    if document["cancelled"]:
-        counts.append(f"{len(document['cancelled'])} cancelled")
-    head = Text(", ".join(counts), style="bold").append(
-        f" in {format_duration(document['seconds'])}", style="not bold"
-    )
-    rows: list[tuple[str, RenderableType]] = [("plate", document["plate"])]
+    output = str(document["output"])
+    rows: list[tuple[str, RenderableType]] = []
+    if document["plate"]:
+        rows.append(("plate", document["plate"]))
     if document["tables"]:
-        where = f"{document['output']}/results"
-        rows.append(("tables", some(f"{where}/{name}.parquet" for name in document["tables"])))
+        tables = (f"{output}/results/{name}.parquet" for name in document["tables"])
+        rows.append(("tables", some(tables)))
     if document["report"]:
         rows.append(("report", document["report"]))
+    if document["failed"]:
+        rows.append(("reasons in full", f"hcsflow failures {quote(output)}"))
     if document["rerun"]:
         rows.append(("run failed wells again", document["rerun"]))
-    return Group(head, *_faults(failed), _facts(rows))
+    return Group(
+        _run_head(document),
+        *_reasons(document["failed"], output),
+        _facts(rows),
+        *_run_advice(document),
+    )
+
+
+def _run_head(document: Document) -> Text:
+    done, skipped = document["done"], document["skipped"]
+    failed, cancelled = document["failed"], document["cancelled"]
+    if skipped and not (done or failed or cancelled):
+        verb = "is" if len(skipped) == 1 else "are"
+        return Text(f"nothing to do: {_wells(skipped)} {verb} done already", style="bold")
+    counts = [f"{_wells(done)} done"]
+    for wells, word in ((skipped, "done already"), (failed, "failed"), (cancelled, "cancelled")):
+        counts += [f"{len(wells)} {word}"] if wells else []
+    took = f" in {format_duration(document['seconds'])}"
+    return Text(", ".join(counts), style="bold").append(took, style="not bold")
+
+
+def _run_advice(document: Document) -> Iterator[Text]:
+    if document["cancelled"]:
+        wells = _wells(document["cancelled"])
+        yield Text(f"→ {wells} cancelled at the first failure: the same command does the rest")
+    yield from _left_out(document["left_out"])
+
+
+def _left_out(wells: Sequence[str]) -> Iterator[Text]:
+    if wells:
+        were = "was" if len(wells) == 1 else "were"
+        yield Text(
+            f"→ {len(wells)} stored {'well' if len(wells) == 1 else 'wells'} ({some(wells)}) "
+            f"{were} made with other steps or parameters and left out of plate and tables: "
+            f"the same command without --wells makes {'it' if len(wells) == 1 else 'them'} again",
+            style="yellow",
+        )
 
 
 def render_failures(document: Document) -> RenderableType:
@@ -113,30 +170,35 @@ def render_status(document: Document) -> RenderableType:
     """Show how far a run is."""
     holder = document["running"]
     state = f"running as process {holder['pid']} on {holder['host']}" if holder else "not running"
-    share = len(document["done"]) + len(document["failed"])
-    percent = 100 * share / document["wells"] if document["wells"] else 100.0
     head = f"{document['pipeline']} on {document['plate']}: {state}"
     rows: list[tuple[str, RenderableType]] = [
-        ("done", f"{len(document['done'])} of {document['wells']} wells ({percent:.0f} % settled)"),
-        ("stored", f"{document['objects']} objects, {document['nbytes'] / 1e6:.1f} MB"),
+        ("done", f"{len(document['done'])} of {_count(document['wells'], 'well')}"),
+        ("stored", f"{_count(document['objects'], 'object')}, {document['nbytes'] / 1e6:.1f} MB"),
         ("worker time", format_duration(document["seconds"])),
     ]
     if document["failed"]:
         rows.insert(1, ("failed", Text(some(document["failed"]), style="red")))
-        rows.append(("reasons", f"hcsflow failures {document['output']}"))
+        rows.append(("reasons", f"hcsflow failures {quote(document['output'])}"))
     if document["pending"]:
         rows.insert(1, ("to do", some(document["pending"])))
-    return Group(Text(head, style="bold"), _facts(rows))
+    return Group(Text(head, style="bold"), _facts(rows), *_left_out(document["left_out"]))
 
 
 def render_verify(document: Document) -> RenderableType:
     """Show what is not as the journal says."""
+    if document["ok"] and not document["objects"]:
+        return Text("nothing is stored yet: no well is done")
     if document["ok"]:
-        return Text(f"all {document['objects']} objects are as written", style="green")
+        are = (
+            "the one object is"
+            if document["objects"] == 1
+            else f"all {document['objects']} objects are"
+        )
+        return Text(f"{are} as written", style="green")
     table = _table("well", "what", "path", "found")
     for each in document["findings"]:
         table.add_row(each["well"] or "", each["kind"], each["path"], each["message"])
-    head = Text(f"{len(document['findings'])} findings", style="bold red")
+    head = Text(_count(len(document["findings"]), "finding"), style="bold red")
     advice = Text("→ run the same command again: what is not as written is made again")
     return Group(head, table, advice)
 
@@ -180,7 +242,9 @@ def _function(each: Document) -> RenderableType:
     rows: list[tuple[str, RenderableType]] = []
     for parameter in each["parameters"]:
         given = "required" if parameter["required"] else f"default {parameter['default']}"
-        rows.append((parameter["name"], f"{parameter['type']}, {given}"))
+        told = Text(f"{parameter['type'] or 'any type'}, {given}")
+        told.append(f"\n{parameter['meaning']}" if parameter["meaning"] else "", style="dim")
+        rows.append((parameter["name"], told))
     rows += [("needs", some(each["special_inputs"]))] if each["special_inputs"] else []
     rows += [("also gives", some(each["special_outputs"]))] if each["special_outputs"] else []
     rows += [(f"on {kind}", target) for kind, target in each["variants"].items()]

@@ -161,7 +161,7 @@ def test_something_missing_fails_its_well(part: str, plate: Path, tmp_path: Path
     failure = only_failure(run_max(plate, tmp_path / "OUT"))
     assert failure["error"] == "MissingPlaneError"
     assert BAD in failure["message"]
-    assert "no such file" in failure["message"]
+    assert "there is no file" in failure["message"]
 
 
 @pytest.mark.parametrize("policy", ["fill", "skip"])

@@ -253,39 +253,41 @@ def test_a_running_cluster_is_used_and_left_running(tiny):
         assert client.submit(sum, [1, 2]).result(timeout=20) == 3
 
 
-def test_the_memory_of_a_worker_is_shared_by_its_threads(tiny, tmp_path):
-    with in_process_cluster(threads=4, memory_limit=2 << 30) as cluster:
-        with Client(cluster, set_as_default=False) as client:
-            granted = _memory_per_worker(client, tiny_plan())
-            assert granted == (2 << 30) // 4
-            call = tiny_plan().steps[0].branches[0].calls[0]
-            step = replace(tiny_plan().steps[0], projected_bytes=1 << 30)
-            assert call is not None
-            with pytest.raises(PlanRefusedError, match=r"needs 1.0 GiB, .* has 0.5 GiB"):
-                _memory_per_worker(client, tiny_plan().replace(steps=(step,)))
+def test_the_memory_of_a_worker_is_shared_by_its_threads():
+    plan = tiny_plan()
+    big = plan.replace(segments=(replace(plan.segments[0], projected_bytes=1 << 30),))
+    with (
+        in_process_cluster(threads=4, memory_limit=2 << 30) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        assert _memory_per_worker(client, plan) == (2 << 30) // 4
+        with pytest.raises(PlanRefusedError, match=r"needs 1.0 GiB, .* has 0.5 GiB"):
+            _memory_per_worker(client, big)
 
 
 def test_runs_that_share_a_scheduler_hear_of_their_own_wells_only(tiny, tmp_path):
+    (tmp_path / "other").mkdir()
     other = TinyRun(tmp_path / "other")
     for run, well in ((tiny, "A01"), (other, "B01")):
         run.misbehave(well, "nap")
-    with in_process_cluster(threads=2) as cluster:
-        with ThreadPoolExecutor(2) as pool:
-            address = cluster.scheduler_address
-            mine = pool.submit(tiny, "A01 A02", cluster=address)
-            theirs = pool.submit(other, "B01 B02", cluster=address)
-            assert mine.result(60).counts == theirs.result(60).counts == {"done": 2}
+    with in_process_cluster(threads=2) as cluster, ThreadPoolExecutor(2) as pool:
+        address = cluster.scheduler_address
+        mine = pool.submit(tiny, "A01 A02", cluster=address)
+        theirs = pool.submit(other, "B01 B02", cluster=address)
+        assert mine.result(60).counts == theirs.result(60).counts == {"done": 2}
     assert {well for kind, well in tiny.kinds() if kind == "well_started"} == {"A01", "A02"}
     assert {well for kind, well in other.kinds() if kind == "well_started"} == {"B01", "B02"}
 
 
 def test_workers_of_a_cluster_given_are_set_up_and_set_back(tiny):
-    state = "import os, cv2; found = os.environ.get('OMP_NUM_THREADS'), cv2.getNumThreads()"
+    cv2 = pytest.importorskip("cv2")
 
     def look() -> tuple[str | None, int]:
-        found: dict = {}
-        exec(state, found)
-        return found["found"]
+        return os.environ.get("OMP_NUM_THREADS"), cv2.getNumThreads()
+
+    def preset() -> None:
+        os.environ["OMP_NUM_THREADS"] = "5"
+        cv2.setNumThreads(3)
 
     with (
         LocalCluster(
@@ -293,8 +295,7 @@ def test_workers_of_a_cluster_given_are_set_up_and_set_back(tiny):
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        client.run(lambda: __import__("cv2").setNumThreads(3))
-        client.run(lambda: __import__("os").environ.update(OMP_NUM_THREADS="5"))
+        client.run(preset)
         plan = tiny_plan(("A01",))
         bundle = Bundle(plan, tiny_manifest(tiny.plate, plan), "", "", 1, 1)
         plugin = PlanPlugin("p", bundle)

@@ -67,3 +67,24 @@ def test_the_command_line_exits_with_2(name, content, tmp_path, capsys):
     told = capsys.readouterr().err
     assert name in told
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "[{function: gaussian_filter, parameters: {sigma: 2}}, max_projection]",
+        "{function: gaussian_filter, parameters: {sigma: 2}}",
+        "gaussian_filter\n  parameters: {sigma: 2}",
+        "gaussian_filter",
+    ],
+)
+def test_a_setting_reaches_the_plan_wherever_the_file_gives_it(function, tmp_path):
+    import hcsflow as hf
+    from hcsflow.testing.plates import key_coded_plate
+
+    key_coded_plate(tmp_path / "plate", wells=("A01",), fields=1, channels=1)
+    file = written(tmp_path, "p.yaml", f"steps:\n- name: a\n  function: {function}\n")
+    plan = hf.compile(
+        file, hf.open_plate(tmp_path / "plate"), output=tmp_path / "out", parameters={"a.sigma": 9}
+    )
+    assert dict(plan.frozen.steps[0].branches[0].calls[0].parameters) == {"sigma": 9}

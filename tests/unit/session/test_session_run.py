@@ -23,9 +23,7 @@ def spots(stack):
 @pytest.fixture
 def plate(tmp_path: Path) -> hf.Plate:
     root = tmp_path / "plate"
-    key_coded_plate(
-        root, wells=("B02", "B03"), fields=1, channels=1, timepoints=1, z=1, size=32
-    )
+    key_coded_plate(root, wells=("B02", "B03"), fields=1, channels=1, timepoints=1, z=1, size=32)
     return hf.open_plate(root)
 
 
@@ -55,7 +53,7 @@ def test_only_what_the_last_plan_makes_is_there(plate, tmp_path):
 
     blur = hf.FunctionStep("gaussian_filter", name="blur", force_disk_output=True)
     assert run(blur, hf.FunctionStep(spots)).tables == ["spots"]
-    assert [p.name for p in output.glob("*_blur")] == ["01_blur"]
+    assert [p.name for p in output.glob("*_blur")] == ["00_blur"]
     assert run(hf.FunctionStep(spots, special_outputs={"spots": "dots"})).tables == ["dots"]
     assert not list(output.glob("*_blur"))
     assert not (output / "results" / "spots.csv").exists()

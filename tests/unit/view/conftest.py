@@ -1,5 +1,6 @@
 """An output folder made by hand, as architecture section 8 lays it out."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def make_output(
     hidden.mkdir(parents=True)
     control = ControlFolder(root)
     (root / "results").mkdir()
+    plan = make_plan(name, rows, columns, done, failed, side)
     rng = np.random.default_rng(5)
     table = []
     for number, well in enumerate(done):
@@ -85,7 +87,8 @@ def make_output(
         }
         stored = ObjectRecord("images.zarr/x", 1000, "crc32c:00000000")
         done_outcome = Outcome(well, "all", "done", **outcome)
-        write_entry(control, JournalEntry(well, "", "f", 0, 1, (stored,), done_outcome, ""))
+        fingerprint = unit_fingerprint(plan, well)
+        write_entry(control, JournalEntry(well, "", fingerprint, 0, 1, (stored,), done_outcome, ""))
     for well in failed:
         outcome = {
             "well": well,
@@ -100,12 +103,16 @@ def make_output(
         }
         write_failure(control, Outcome(segment="all", **outcome))
     pd.DataFrame(table).to_parquet(root / "results" / "nuclei.parquet")
-    (hidden / "plan.json").write_text(
-        json.dumps(make_plan(name, rows, columns, done, failed, side))
-    )
+    (hidden / "plan.json").write_text(json.dumps(plan))
     metadata = {"provenance": {"versions": {"hcsflow": "0.1.0", "numpy": "2.3"}}}
     (root / "hcsflow_metadata.json").write_text(json.dumps(metadata))
     return root
+
+
+def unit_fingerprint(plan: dict, well: str) -> str:
+    """What `hcsflow.plan.Plan.unit_fingerprint` gives the well's final output."""
+    parts = [plan["fingerprints"][well], ["smooth-2"], plan["writes"][0]]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def make_plan(name, rows, columns, done, failed, side) -> dict:
@@ -119,6 +126,7 @@ def make_plan(name, rows, columns, done, failed, side) -> dict:
         "pipeline": "count-nuclei",
         "wells": wells,
         "failed_wells": [],
+        "fingerprints": {well: f"input of {well}" for well in wells},
         "plate": {
             "name": name,
             "microscope": "imagexpress",
@@ -138,6 +146,7 @@ def make_plan(name, rows, columns, done, failed, side) -> dict:
         "steps": [
             {
                 "name": "smooth",
+                "fingerprint": "smooth-2",
                 "variable_components": ["z"],
                 "input": {"channels": [0]},
                 "branches": [{"calls": [call]}],
@@ -146,6 +155,7 @@ def make_plan(name, rows, columns, done, failed, side) -> dict:
         "writes": [
             {
                 "output": "",
+                "step": 0,
                 "store": "images.zarr",
                 "labels": [{"name": "nuclei", "step": 0}],
                 "tables": [{"name": "nuclei", "labels": "nuclei"}],
