@@ -28,7 +28,7 @@ for module in (demo, plates, runs, outputs, machine):
     module.register(app)
 
 
-def _print_version(value: bool) -> None:  # noqa: FBT001 - called by typer with the flag
+def _print_version(value: bool) -> None:
     if not value:
         return
     from importlib.metadata import PackageNotFoundError
@@ -44,13 +44,13 @@ def _print_version(value: bool) -> None:  # noqa: FBT001 - called by typer with 
 @app.callback()
 def root(
     *,
-    version: Annotated[  # noqa: ARG001 - its callback acts before a verb is asked for
-        bool,
+    version: Annotated[
+        bool,  # its callback acts before a verb is asked for
         typer.Option(
             "--version", help="Print the version and stop.", is_eager=True, callback=_print_version
         ),
     ] = False,
-    debug: Annotated[  # noqa: ARG001 - read by `main`, declared here for --help
+    debug: Annotated[  # read by `main`, declared here for --help
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 from hcsflow.cli import options as o
 from hcsflow.cli.console import emit, err, out
 from hcsflow.cli.outputs import left_out
+from hcsflow.errors import HcsflowError, OutputError
 
 if TYPE_CHECKING:
     from hcsflow.journal import Event
@@ -169,8 +170,8 @@ def _absolute(arguments: list[str], pipeline: str, *paths: Path | None) -> list[
 
     Examples
     --------
-    >>> _absolute(["max-projection", "/a/", "--output=/b"], "max-projection", Path("/a"), Path("/b"))
-    ['max-projection', '/a', '--output=/b']
+    >>> _absolute(["demo", "/a/", "--output=/b"], "demo", Path("/a"), Path("/b"))
+    ['demo', '/a', '--output=/b']
     """
     known = {path for path in paths if path is not None}
     if Path(pipeline).suffix and Path(pipeline).is_file():
@@ -178,15 +179,13 @@ def _absolute(arguments: list[str], pipeline: str, *paths: Path | None) -> list[
     elif pipeline in arguments:  # the name of a ready one, whatever folders are called
         place = arguments.index(pipeline) + 1
         return arguments[:place] + _absolute(arguments[place:], "", *paths)
-    absolute = []
-    for argument in arguments:
-        option, equals, value = (
-            argument.rpartition("=") if argument[:2] == "--" else ("", "", argument)
-        )
-        absolute.append(
-            option + equals + str(Path(value).absolute() if Path(value) in known else value)
-        )
-    return absolute
+    return [_absolute_word(word, known) for word in arguments]
+
+
+def _absolute_word(word: str, known: set[Path]) -> str:
+    """Return a path, or an option with ``=`` and a path, in full; other words as they are."""
+    option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{Path(value).resolve()}" if Path(value) in known else word
 
 
 def _run_shown(compiled: Plan, arguments: list[str], **options: Any) -> Run:
@@ -201,7 +200,21 @@ def _run_shown(compiled: Plan, arguments: list[str], **options: Any) -> Run:
                 write_command(compiled.output, arguments)
             progress(event)
 
-        return compiled.run(**options, on_event=on_event)
+        try:
+            return compiled.run(**options, on_event=on_event)
+        except OSError as error:
+            raise _output_error(compiled.output, error) from error
+
+
+def _output_error(output: Path, error: OSError) -> OSError | OutputError:
+    """Return what is said where the system refuses to write in the output folder."""
+    at = Path(error.filename).resolve() if isinstance(error.filename, str) else None
+    if isinstance(error, HcsflowError) or at is None or not at.is_relative_to(output.resolve()):
+        return error
+    return OutputError(
+        f"{output} cannot be written to: {error.strerror} ({at})",
+        hint="choose another folder with -o, or make room and give yourself the right to write",
+    )
 
 
 def _tell_end(done: Run, *, as_json: bool) -> int:

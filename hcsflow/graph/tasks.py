@@ -24,7 +24,7 @@ from hcsflow.graph.commit import (
 )
 from hcsflow.graph.documents import finish_well
 from hcsflow.graph.feed import WellPlanes
-from hcsflow.graph.plugin import Bundle, bundle_of
+from hcsflow.graph.plugin import bundle_of
 from hcsflow.graph.segment import SegmentRun
 from hcsflow.graph.sinks import WellSink
 from hcsflow.graph.specials import BuiltinInputs, SpecialValues
@@ -63,8 +63,8 @@ def run_segment(plan_id: str, segment: str, well: str, attempt: int, *upstream: 
     done = committed_outcome(bundle, well)
     if done is not None:  # this worker's forerunner died between its commit and its answer
         return done
-    emit("well_started", well)
-    task = _WellTask(bundle, segment, well, attempt)
+    emit("well_started", well, plan_id=plan_id)
+    task = _WellTask(plan_id, segment, well, attempt)
     try:
         return task.run()
     except FencedError as error:
@@ -93,8 +93,10 @@ class _Sinks:
 class _WellTask:
     """One well's segment: joins planes, steps, sinks and the commit."""
 
-    def __init__(self, bundle: Bundle, segment: str, well: str, attempt: int) -> None:
+    def __init__(self, plan_id: str, segment: str, well: str, attempt: int) -> None:
+        bundle = bundle_of(plan_id)
         plan = bundle.plan
+        self._plan_id = plan_id
         self._bundle = bundle
         self._segment = next(s for s in plan.segments if s.name == segment)
         self._well = well
@@ -149,11 +151,14 @@ class _WellTask:
                 specials=SpecialValues(self._bundle.plan, self._builtins),
                 memory=memory,
                 sink=sink,
-                on_step=lambda step: emit("step", self._well, step=step),
+                on_step=self._tell_step,
             )
             self._run.run()
         finally:
             memory.close()
+
+    def _tell_step(self, step: str) -> None:
+        emit("step", self._well, plan_id=self._plan_id, step=step)
 
     def _finish(
         self, write: WritePlan, sink: WellSink, roots: dict[str, Path]

@@ -73,7 +73,7 @@ def topic_of(plan_id: str) -> str:
     return f"hcsflow-{plan_id}"
 
 
-def emit(kind: str, well: str, *, plan_id: str = "", **data: str | float) -> None:
+def emit(kind: str, well: str, *, plan_id: str, **data: str | float) -> None:
     """Tell the client that something happened (``"well_started"``, ``"step"``), if on a worker.
 
     Fire and forget: nothing waits for it, and outside a worker nothing happens.

@@ -19,11 +19,11 @@ Fault = Mapping[str, Any]
 
 
 def user_frame(trace: str | None) -> str | None:
-    """Return where a traceback last was in code that is neither ours nor a library's.
+    r"""Return where a traceback last was in code that is neither ours nor a library's.
 
     Examples
     --------
-    >>> user_frame('Traceback:\\n  File "/home/me/k.py", line 4, in f\\n')
+    >>> user_frame('Traceback:\n  File "/home/me/k.py", line 4, in f\n')
     'k.py line 4'
     """
     frames = [(m["path"].replace("\\", "/"), m["line"]) for m in _FRAME.finditer(trace or "")]

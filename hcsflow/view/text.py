@@ -93,11 +93,13 @@ def _reasons(faults: Iterable[Document], output: str) -> Iterator[Text]:
     groups = grouped_by_reason(faults)
     limit = REASONS if len(groups) <= REASONS else REASONS - 1
     for group in groups[:limit]:
-        line = Text.assemble(("✗ ", "red"), (some((f["well"] for f in group), 4), "bold red"))
+        line = Text.assemble(
+            ("✗ ", "red"), (some([fault["well"] for fault in group], 4), "bold red")
+        )
         if group[0].get("step"):
             line.append(f" at {group[0]['step']}")
-        first = reason_of(group[0]).partition("\n")[0]
-        yield line.append(f": {first}" if len(group) == 1 else f", for example: {first}")
+        told = list(dict.fromkeys(reason_of(fault).partition("\n")[0] for fault in group))
+        yield line.append(f": {told[0]}" if len(told) == 1 else f", for example: {told[0]}")
     rest = sum(map(len, groups[limit:]))
     if rest:
         yield Text(f"… and {_count(rest, 'well')} more: hcsflow failures {quote(output)}")
@@ -142,7 +144,9 @@ def _run_head(document: Document) -> Text:
 def _run_advice(document: Document) -> Iterator[Text]:
     if document["cancelled"]:
         wells = _wells(document["cancelled"])
-        yield Text(f"→ {wells} cancelled at the first failure: the same command does the rest")
+        yield Text(
+            f"→ {wells} cancelled: the same command does the rest (--fail-fast stops it again)"
+        )
     yield from _left_out(document["left_out"])
 
 

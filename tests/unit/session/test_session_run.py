@@ -73,3 +73,12 @@ def test_workers_and_memory_have_one_rule_that_knows_the_container(plate, tmp_pa
     assert chosen.kwargs["memory_limit"] == plan.resources.memory_bytes
     with pytest.raises(UsageError, match="64 workers"):
         smooth(plate, tmp_path / "out", 1.0, workers=64)
+
+
+def test_a_run_tells_which_well_and_step_it_is_at(plate, tmp_path):
+    heard = []
+    pipeline = hf.Pipeline([hf.FunctionStep("gaussian_filter", name="smooth")])
+    plan = hf.compile(pipeline, plate, output=tmp_path / "out", wells=["B02"])
+    plan.run("threads", workers=1, on_event=heard.append)
+    assert [event.well for event in heard if event.kind == "well_started"] == ["B02"]
+    assert {event.data["step"] for event in heard if event.kind == "step"} == {"smooth"}
