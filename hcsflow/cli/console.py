@@ -43,12 +43,16 @@ def emit(
     *,
     as_json: bool,
     render: Callable[[Mapping[str, Any]], RenderableType],
+    soft_wrap: bool = False,
 ) -> None:
-    """Print a document: as JSON, or as the text made from it."""
+    """Print a document: as JSON, or as the text made from it.
+
+    With ``soft_wrap`` the terminal breaks long lines, so that commands in them can be copied.
+    """
     if as_json:
         sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     else:
-        out().print(render(document))
+        out().print(render(document), soft_wrap=soft_wrap)
 
 
 def print_error(error: HcsflowError | OSError) -> None:

@@ -28,7 +28,7 @@ def status(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
     from hcsflow.execute.status import read_status
     from hcsflow.view.text import render_status
 
-    emit(_status(read_status(output)), as_json=as_json, render=render_status)
+    emit(_status(read_status(output)), as_json=as_json, render=render_status, soft_wrap=True)
 
 
 def _status(found: Status) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def failures(
         ],
         "rerun": rerun_command(output, wells) if wells else None,
     }
-    emit(document, as_json=as_json, render=render_failures)
+    emit(document, as_json=as_json, render=render_failures, soft_wrap=True)
 
 
 def verify(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcsflow.cli import options as o
-from hcsflow.cli.console import emit, err, out
+from hcsflow.cli.console import emit, err
 from hcsflow.cli.outputs import left_out
 from hcsflow.errors import HcsflowError, OutputError
 
@@ -19,11 +19,21 @@ if TYPE_CHECKING:
 
 __all__ = ["compile_request", "register"]
 
+ENVIRONMENT = (
+    "Settings are taken from the environment too, for example HCSFLOW_ZARR_CHUNK_STRATEGY=file: "
+    "HCSFLOW_ and VFS_INTERMEDIATE_BACKEND, VFS_MATERIALIZATION_BACKEND, VFS_MEMORY_LIMIT_GB, "
+    "VFS_PERSISTENT_STORAGE_ROOT_PATH, ZARR_STORE_NAME, ZARR_COMPRESSOR, ZARR_COMPRESSION_LEVEL, "
+    "ZARR_SHUFFLE, ZARR_CHUNK_STRATEGY, ZARR_FIELD_LAYOUT, ZARR_NGFF_VERSION, "
+    "ZARR_OME_ZARR_METADATA, ZARR_WRITE_PLATE_METADATA, ZARR_PYRAMID, NUM_WORKERS, MISSING, "
+    "FILL_VALUE, CLUSTER, DEBUG or NO_GPU."
+)
+"""Written out, because help must not import the settings; a test holds it against them."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command()(plan)
-    app.command()(run)
+    app.command(epilog=ENVIRONMENT)(run)
 
 
 def plan(  # noqa: PLR0913 - a command's options are its parameters
@@ -231,8 +241,5 @@ def _tell_end(done: Run, *, as_json: bool) -> int:
         "failed": [f | {"where": user_frame(traces.get(f["well"]))} for f in document["failed"]],
         "left_out": left_out(done.output),
     }
-    if as_json:
-        emit(document, as_json=True, render=render_run)
-    else:
-        out().print(render_run(document), soft_wrap=True)
+    emit(document, as_json=as_json, render=render_run, soft_wrap=True)
     return 4 if document["failed"] else 0

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hcsflow.ngff.metadata import well_path
 from hcsflow.view.html import colour_of, format_number
 from hcsflow.view.record import RunRecord
+from hcsflow.view.thumbnails import read_scene
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["HeatMap", "heat_maps"]
+__all__ = ["HeatMap", "heat_maps", "image_root"]
 
 KEY_COLUMNS = frozenset(
     ("plate", "well", "field", "timepoint", "t", "channel", "z", "step", "label", "label_in_field")
 )
 MAX_MAPS = 32
+COARSE_SIDE = 64
+"""Pixels of the longer side of the images that mean intensities are taken of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,11 @@ class HeatMap:
 
 
 def heat_maps(record: RunRecord) -> list[HeatMap]:
-    """Return the heat maps of a run: counts first, then measured columns, then time spent."""
-    named: list[tuple[str, dict[str, float]]] = []
+    """Return the heat maps of a run: counts first, then measured columns, then time spent.
+
+    Where nothing was measured, the mean intensity of each stored channel stands instead.
+    """
+    named: list[tuple[str, Mapping[str, float]]] = []
     done = [well.well for well in record.with_status("done")]
     tied = {t["name"]: t["labels"] for t in record.final.get("tables", [])}
     for name, table in record.tables.items():
@@ -53,9 +61,34 @@ def heat_maps(record: RunRecord) -> list[HeatMap]:
             counts = table.groupby("well").size()
             named.append((f"{name} per well", {w: float(counts.get(w, 0)) for w in done}))
         named += [(f"{name}: mean {c}", means) for c, means in _means(table)]
+    named += [] if named else _intensities(record, done)
     seconds = {well.well: well.seconds for well in record.with_status("done")}
-    named.append(("processing time, s", seconds))
+    is_short = max(seconds.values(), default=0.0) < 1
+    spent = {well: round(1000 * s) if is_short else s for well, s in seconds.items()}
+    named.append((f"processing time, {'ms' if is_short else 's'}", spent))
     return [_heat_map(name, values) for name, values in named[: MAX_MAPS - 1] + named[-1:]]
+
+
+def _intensities(record: RunRecord, wells: Sequence[str]) -> list[tuple[str, Mapping[str, float]]]:
+    """Mean grey level of the pixels over 0 by channel and well, from a coarse level."""
+    names = [str(c["name"]) for c in record.plate.get("channels", [])]
+    found: dict[int, dict[str, float]] = {}
+    for well in wells:
+        root = image_root(record, well)
+        if not (root / "zarr.json").is_file():
+            continue
+        for number, plane in enumerate(read_scene(root, side=COARSE_SIDE).pixels):
+            acquired = plane[plane > 0]
+            mean = float(acquired.mean()) if acquired.size else 0.0
+            found.setdefault(number, {})[well] = mean
+    stored = record.final.get("image", {}).get("channels", range(len(names)))
+    return [(f"mean intensity of {names[stored[n]]}", means) for n, means in found.items()]
+
+
+def image_root(record: RunRecord, well: str) -> Path:
+    """Return the folder of a well's image in the final output."""
+    store = record.output / str(record.final.get("store", "images.zarr"))
+    return store / well_path(well, record.plate["rows"], record.plate["columns"]) / "0"
 
 
 def _means(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, float]]]:

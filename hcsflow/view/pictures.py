@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hcsflow.ngff.metadata import well_path
-from hcsflow.view.heat import HeatMap
+from hcsflow.view.heat import HeatMap, image_root
 from hcsflow.view.record import RunRecord
 from hcsflow.view.thumbnails import Crop, Picture, paint, read_scene, windows_of
 
@@ -68,7 +67,7 @@ def choose_pictures(record: RunRecord, ranked: HeatMap | None) -> Pictures:
         Whose lowest, middle and highest well are looked at more closely; None takes wells spread
         over the plate.
     """
-    finished = {well.well: _image_root(record, well.well) for well in record.with_status("done")}
+    finished = {well.well: image_root(record, well.well) for well in record.with_status("done")}
     roots = {well: root for well, root in finished.items() if (root / "zarr.json").is_file()}
     if not roots:
         return Pictures()
@@ -86,11 +85,6 @@ def choose_pictures(record: RunRecord, ranked: HeatMap | None) -> Pictures:
     names = [str(c["name"]) for c in record.plate.get("channels", [])]
     shown = "" if channel is None else names[channel]
     return Pictures(wells, _closer(record, _chosen(roots, ranked), windows, channel), shown)
-
-
-def _image_root(record: RunRecord, well: str) -> Path:
-    store = record.output / str(record.final.get("store", "images.zarr"))
-    return store / well_path(well, record.plate["rows"], record.plate["columns"]) / "0"
 
 
 def _segmented_channel(record: RunRecord) -> int | None:
@@ -115,7 +109,7 @@ def _chosen(roots: Mapping[str, Path], ranked: HeatMap | None) -> dict[str, tupl
     for word, place in zip(words, places, strict=False):
         well = order[place]
         said = f" · {word}: {ranked.cells[well][1]} ({ranked.name})" if ranked else ""
-        chosen[well] = (roots[well], f"first field{said}")
+        chosen[well] = (roots[well], f"First field{said}")
     return chosen
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hcsflow.journal import Outcome, write_text_atomic
+from hcsflow.journal import ControlFolder, Outcome, read_json, write_text_atomic
+from hcsflow.view.faults import reason_of, user_frame
 from hcsflow.view.heat import heat_maps
 from hcsflow.view.html import draw_plate, environment, format_number
 from hcsflow.view.pictures import choose_pictures, label_name
 from hcsflow.view.progress import format_duration
-from hcsflow.view.record import RunRecord, WellRecord, read_record, rerun_command
+from hcsflow.view.record import COMMAND, RunRecord, WellRecord, read_record, rerun_command
 
 __all__ = ["render_report", "write_report"]
 
@@ -61,6 +63,7 @@ def render_report(record: RunRecord, *, written: datetime) -> str:
                 {well.well: _title(well) for well in record.wells.values()},
             ),
             maps=maps,
+            columns_note=_columns_note(record),
             map_data=[{"low": m.low, "high": m.high, "cells": m.cells} for m in maps],
             failures=[_failure(record, well) for well in record.with_status("failed")],
             pictures=pictures,
@@ -112,12 +115,17 @@ def _failure(record: RunRecord, well: WellRecord) -> dict[str, str]:
         "well": well.well,
         "step": found.step or "before the first step",
         "error": found.error or "",
-        "message": found.message or "",
+        "message": _reason(found),
         "file": found.file or "",
         "hint": found.hint or "",
         "rerun": rerun_command(record.output, [well.well]),
         "traceback": found.traceback or "",
     }
+
+
+def _reason(found: Outcome) -> str:
+    where = user_frame(found.traceback)
+    return reason_of({"error": found.error, "message": found.message, "where": where})
 
 
 def _timings(record: RunRecord) -> list[dict[str, str | float]]:
@@ -132,14 +140,31 @@ def _timings(record: RunRecord) -> list[dict[str, str | float]]:
     return [
         {
             "step": step,
-            "total": format_duration(sum(values)),
-            "median": f"{statistics.median(values):.2f} s",
-            "longest": f"{max(values):.2f} s",
+            "total": _short_time(sum(values)),
+            "median": _short_time(statistics.median(values)),
+            "longest": _short_time(max(values)),
             "percent": round(100 * sum(values) / total, 1),
         }
         for step, values in spent.items()
         if values
     ]
+
+
+def _short_time(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else format_duration(seconds)
+
+
+def _columns_note(record: RunRecord) -> str:
+    """Say what the columns of a table of objects mean, where there is one."""
+    columns = {str(name) for table in record.tables.values() for name in table}
+    if "label_in_field" not in columns:
+        return ""
+    stride = int(record.plan.get("label_stride", 65_536))
+    return (
+        "In the table, label is the object's value in the well's label image (field number, from "
+        f"0, × {stride:,} + label_in_field), centroids lie within their field, mean_intensity_… is "
+        "taken over the maximum (or as set, the mean) over z of a channel, in grey levels."
+    )
 
 
 def _step(step: Mapping[str, Any]) -> dict[str, str]:
@@ -173,9 +198,13 @@ def _provenance(record: RunRecord) -> list[tuple[str, str]]:
         ("z step", _length(plate.get("z_step", {}))),
         ("fields × timepoints × z", " × ".join(
             str(len(plate.get(axis, ()))) for axis in ("fields", "timepoints", "z"))),
-        ("parameters", ", ".join(f"{k}={v}" for k, v in plan.get("parameters", [])) or "–"),
+        ("parameters", ", ".join(_setting(record, *each) for each in plan.get("parameters", []))
+            or "–"),
         ("workers", f"{plan.get('resources', {}).get('workers', '–')}"),
     ]  # fmt: skip
+    command = read_json(ControlFolder(record.output).root / COMMAND)
+    if isinstance(command, dict):
+        rows.append(("command", shlex.join(map(str, command.get("arguments", [])))))
     found = dict(record.metadata.get("provenance", {}))
     versions = found.get("versions", {})
     rows.append(("versions", ", ".join(f"{name} {v}" for name, v in versions.items()) or "–"))
@@ -186,6 +215,14 @@ def _provenance(record: RunRecord) -> list[tuple[str, str]]:
         if name in inputs
     ]
     return rows
+
+
+def _setting(record: RunRecord, name: str, value: object) -> str:
+    """Return a pipeline's parameter; where no channel is set it is the plate's first."""
+    channels = record.plate.get("channels", [])
+    if value is None and "channel" in name and channels:
+        return f"{name}=first channel ({channels[0]['label']})"
+    return f"{name}={value}"
 
 
 def _length(measured: Mapping[str, Any]) -> str:

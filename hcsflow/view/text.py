@@ -70,6 +70,11 @@ def _facts(rows: Iterable[tuple[str, RenderableType]]) -> Table:
     return table
 
 
+def _command(purpose: str, command: str) -> Text:
+    """Show a command as one line: a table would break it, and then it could not be copied."""
+    return Text.assemble((f"{purpose}  ", "dim"), command)
+
+
 def _faults(faults: Iterable[Document]) -> Iterable[Text]:
     """Show every failure in full."""
     for fault in faults:
@@ -118,12 +123,11 @@ def render_run(document: Document) -> RenderableType:
         rows.append(("report", document["report"]))
     if document["failed"]:
         rows.append(("reasons in full", f"hcsflow failures {quote(output)}"))
-    if document["rerun"]:
-        rows.append(("run failed wells again", document["rerun"]))
     return Group(
         _run_head(document),
         *_reasons(document["failed"], output),
         _facts(rows),
+        *([_command("run failed wells again", document["rerun"])] if document["rerun"] else []),
         *_run_advice(document),
     )
 
@@ -166,8 +170,9 @@ def render_failures(document: Document) -> RenderableType:
     if not document["failures"]:
         return Text("no failed wells")
     head = Text(f"{_wells(document['failures'])} failed", style="bold")
-    rerun = _facts([("run them again", document["rerun"])])
-    return Group(head, *_faults(document["failures"]), rerun)
+    return Group(
+        head, *_faults(document["failures"]), _command("run them again", document["rerun"])
+    )
 
 
 def render_status(document: Document) -> RenderableType:

@@ -1,6 +1,7 @@
 """The verbs on a real plate of files, from ``inspect`` to ``report``, as a user types them."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -190,6 +191,64 @@ def test_cancelling_where_nothing_runs_says_so(document, finished):
     assert (status, found["cancelled"]) == (0, False)
 
 
+FAULTY = """
+import hcsflow as hf
+
+def f(stack):
+    return {}["x"]
+
+pipeline = hf.Pipeline([hf.FunctionStep(f)], name="faulty")
+"""
+
+
+def test_an_error_in_a_users_function_is_told_with_its_place(hf, document, plate, tmp_path):
+    (tmp_path / "k.py").write_text(FAULTY)
+    output = tmp_path / "out"
+    arguments = (tmp_path / "k.py", plate, "-o", output, "--cluster", "threads", "--no-report")
+    status, text, _ = hf("run", *arguments)
+    assert status == 4
+    assert "KeyError: 'x' (k.py line 5)" in text
+    assert "images.zarr" not in text
+    _, text, _ = hf("failures", output, "--traceback")
+    assert "Traceback" in text
+    assert document("failures", output)[1]["failures"][0]["where"] == "k.py line 5"
+    _, text, _ = hf("verify", output)
+    assert "nothing is stored yet" in text
+    _, text, _ = hf("run", *arguments, "--fail-fast", "--wells", "b*")
+    assert "the same command does the rest" in text
+
+
+def test_wells_of_other_parameters_are_accounted_for(hf, document, plate, tmp_path):
+    (tmp_path / "p.yaml").write_text(
+        "name: p\nparameters: {sigma: 1}\nsteps:\n"
+        "  - {name: smooth, function: gaussian_filter, parameters: {sigma: $sigma}}\n"
+    )
+    base = (tmp_path / "p.yaml", plate, "-o", tmp_path / "out", "--cluster", "threads")
+    assert document("run", *base, "--wells", "b2,b3")[1]["left_out"] == []
+    assert document("run", *base, "--wells", "b2")[1]["left_out"] == []
+    found = document("run", *base, "--set", "sigma=2", "--wells", "b2")[1]
+    assert (found["done"], found["left_out"]) == (["B02"], ["B03"])
+    assert document("status", tmp_path / "out")[1]["left_out"] == ["B03"]
+    _, text, _ = hf("status", tmp_path / "out")
+    assert "without --wells" in text
+    found = document("run", *base, "--set", "sigma=2", "--wells", "B0*")[1]
+    assert (found["done"], found["skipped"], found["left_out"]) == (["B03"], ["B02"], [])
+
+
+def test_reruns_work_from_any_folder(hf, plate, tmp_path, monkeypatch):
+    monkeypatch.chdir(plate.parent)
+    output = tmp_path / "out"
+    hf("run", "max-projection", plate.name, f"--output={output}", "--cluster", "threads")
+    _, text, _ = hf("failures", output)
+    assert f"hcsflow run max-projection {plate} --output={output} " in text
+
+
+def test_an_output_that_cannot_be_made_ends_with_2(hf, plate):
+    status, _, errors = hf("run", "max-projection", plate, "-o", "/proc/xx", "--cluster", "threads")
+    assert status == 2
+    assert "→ choose another folder with -o" in errors
+
+
 SLEEPY = """
 import time
 import hcsflow as hf
@@ -200,6 +259,28 @@ def sleep(stack):
 
 pipeline = hf.Pipeline([hf.FunctionStep(sleep)], name="sleepy")
 """
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay_s", [0.3, 0.9, 1.6])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_terminals_ctrl_c_says_one_line(hcsflow_command, plate, tmp_path, delay_s, number):
+    (tmp_path / "sleepy.py").write_text(SLEEPY)
+    (tmp_path / "tmp").mkdir()
+    arguments = ["run", tmp_path / "sleepy.py", plate, "-o", tmp_path / "out"]
+    with subprocess.Popen(
+        [*hcsflow_command, *map(str, arguments)], stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+    ) as process:  # fmt: skip
+        time.sleep(delay_s)
+        os.killpg(process.pid, number)  # a terminal's signal goes to the workers too
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("interrupted; the same command goes on")
+    others = [line for line in errors.splitlines()[:-1] if not line.startswith("✗ C02")]
+    assert others == []
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 @pytest.mark.slow

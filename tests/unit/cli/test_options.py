@@ -11,6 +11,7 @@ from hcsflow.cli import options
 from hcsflow.cli.main import main
 from hcsflow.cli.schemas import DOCUMENTS, json_schema
 from hcsflow.errors import ConfigError, UsageError
+from hcsflow.testing.plates import write_imagexpress_plate
 
 VERBS = (
     "demo", "inspect", "plan", "run", "status", "failures", "verify", "report", "cancel",
@@ -79,6 +80,7 @@ def test_no_colour_off_a_terminal(hf):
         ["inspect", "no/such/plate"],
         ["schema", "rnu"],
         ["no-such-verb"],
+        ["cancel", "no/such/output"],
     ],
 )
 def test_what_cannot_be_understood_ends_with_2(hf, arguments):
@@ -86,6 +88,38 @@ def test_what_cannot_be_understood_ends_with_2(hf, arguments):
     assert status == 2
     assert text == ""
     assert "Traceback" not in errors
+
+
+def test_the_version_is_told_without_a_verb(hf):
+    status, text, errors = hf("--version")
+    assert (status, errors) == (0, "")
+    assert text.startswith("hcsflow")
+
+
+def test_run_help_lists_every_environment_variable(hf):
+    from hcsflow.config import environment_names
+
+    _, text, _ = hf("run", "--help")
+    listed = text[text.index("Settings are taken from the environment") :]
+    for name in environment_names():
+        assert name.removeprefix("HCSFLOW_") in "".join(listed.split())
+
+
+def test_an_unknown_environment_variable_is_refused(hf, tmp_path, monkeypatch):
+    write_imagexpress_plate(tmp_path / "P", wells=("A01",), fields=1, z=1, size=32, nuclei=1)
+    monkeypatch.setenv("HCSFLOW_ZARR_CHUNK_STRATEGI", "file")
+    status, _, errors = hf("plan", "max-projection", tmp_path / "P", "-o", tmp_path / "out")
+    assert status == 2
+    assert "did you mean HCSFLOW_ZARR_CHUNK_STRATEGY?" in errors
+
+
+def test_every_parameter_of_the_catalogue_is_explained(hf):
+    _, text, _ = hf("functions", "--json")
+    for function in json.loads(text)["functions"]:
+        for parameter in function["parameters"]:
+            assert parameter["meaning"], (function["name"], parameter["name"])
+    _, text, _ = hf("functions", "gaussian_filter")
+    assert "Standard deviation in pixels" in text
 
 
 def test_an_error_says_what_to_do_and_debug_shows_the_traceback(hf):
@@ -155,6 +189,7 @@ def test_a_wrong_settings_file_is_named(tmp_path):
 def test_well_lists_and_parameters_are_read():
     assert options.split_wells(None) is None
     assert options.split_wells("A01, B*,") == ["A01", "B*"]
+    assert options.split_wells("a1,A1,b002,c*,af48") == ["A01", "A01", "B02", "C*", "AF48"]
     with pytest.raises(UsageError):
         options.split_wells(" , ")
     assert options.parse_settings(["a=1", "s.b=[1, 2]", "c=w1"]) == {

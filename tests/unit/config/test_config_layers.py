@@ -131,6 +131,9 @@ def test_environment():
     assert resolve([("environment", layer)])[0].num_workers == 3
     with pytest.raises(ConfigError, match="did you mean HCSFLOW_ZARR_PYRAMID"):
         environment_layer({"HCSFLOW_ZARR_PYRAMIDS": "1"})
+    with pytest.raises(ConfigError, match="there are HCSFLOW_CLUSTER, HCSFLOW_DEBUG"):
+        environment_layer({"HCSFLOW_QQQ": "1"})
+    assert environment_layer({"HCSFLOW_CLUSTER": "threads", "HCSFLOW_DEBUG": "1"}) == {}
 
 
 def test_choices_may_be_given_as_text():

@@ -38,7 +38,7 @@ def test_off_a_terminal_it_prints_one_line_a_minute_and_every_failure():
     assert "A01 failed at read: cut short" in lines[0]
     assert len(lines) == 1 + 4  # 240 s
     assert lines[1] == (
-        "1/12 wells done (17 %) · 1 failed · 1 running · 4 already done · "
+        "1/12 wells done (17 %) · 1 failed · 1 running · 4 done already · "
         "2 wells/min · about 5 min 00 s left"
     )
     assert "\x1b" not in stream.getvalue()
@@ -66,4 +66,4 @@ def test_rate_follows_the_latest_wells():
 def test_nothing_to_do_is_not_a_division_by_zero():
     tally = Tally()
     tally.add(Event("run_started", data={"wells": 0, "skipped": 8}), 0.0)
-    assert tally.line(1.0) == "0/0 wells done (100 %) · 8 already done"
+    assert tally.line(1.0) == "nothing to do: 8 wells done already"

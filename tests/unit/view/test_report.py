@@ -38,6 +38,28 @@ def test_heat_maps_hold_the_tables_numbers(output):
     assert float(maps[1]["cells"]["A01"][1]) == pytest.approx(area["A01"], rel=0.01)
 
 
+def test_without_tables_the_wells_are_compared_by_intensity(output):
+    (output / "results/nuclei.parquet").unlink()
+    page = render_report(read_record(output), written=WRITTEN)
+    maps = json.loads(re.search(r'id="maps">(.*?)</script>', page, re.DOTALL).group(1))
+    assert "mean intensity of DAPI" in page
+    values = {well: float(cell[1]) for well, cell in maps[0]["cells"].items()}
+    assert set(values) == {"A01", "A02", "B01"}
+    assert all(290 < value < 500 for value in values.values())  # 300, and a few objects of 1800
+    assert "(processing time" not in page
+
+
+def test_it_says_how_it_was_asked_for_and_what_short_times_are(output):
+    plan = json.loads((output / ".hcsflow/plan.json").read_text())
+    plan["parameters"] = [["nuclei_channel", None]]
+    (output / ".hcsflow/plan.json").write_text(json.dumps(plan))
+    write_command(output, ["hcsflow", "run", "count-nuclei", "/data/plate 7", "-o", "/out"])
+    page = write_report(output).read_text("utf-8")
+    assert "nuclei_channel=first channel (w1)" in page
+    assert "/data/plate 7" in page
+    assert "500 ms" in page
+
+
 def test_names_from_outside_cannot_run_code(output_maker, tmp_path):
     evil = "<script>alert('x')</script>\"onload="
     root = output_maker(tmp_path / "out", name=evil)
