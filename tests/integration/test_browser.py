@@ -54,7 +54,7 @@ def test_the_report_shows_wells_failures_and_pictures(demo: Path, chromium: list
         timeout=120,
         check=True,
     ).stdout
-    for word in ("B02", "C05", "B03", "C04", "cut short", "no such file", "count-nuclei"):
+    for word in ("B02", "C05", "B03", "C04", "cut short", "there is no file", "count-nuclei"):
         assert word in shown
     assert shown.count("<img") + shown.count("<svg") > 2
 
