@@ -6,12 +6,10 @@ Nothing but the standard library is imported before `main`, so that Ctrl-C is ca
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
+
+from hcsflow.cli.interrupts import interruptible
 
 __all__ = ["main"]
 
@@ -34,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with _sigterm_as_ctrl_c():
+        with interruptible():
             status = _run(given)
     except KeyboardInterrupt:
         status = INTERRUPTED
@@ -61,23 +59,6 @@ def _run(given: list[str]) -> int:
         print_error(error)
         return error.exit_code if isinstance(error, HcsflowError) else 1
     return 0
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: workers ended, finished wells listed, status 130."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import typer
 
 from hcsflow.cli import options as o
 from hcsflow.cli.console import emit, err
+from hcsflow.cli.interrupts import raise_if_interrupted
 from hcsflow.cli.outputs import left_out
 from hcsflow.errors import HcsflowError, OutputError
 
@@ -206,6 +207,7 @@ def _run_shown(compiled: Plan, arguments: list[str], **options: Any) -> Run:
     with RunProgress(err()) as progress:
 
         def on_event(event: Event) -> None:
+            raise_if_interrupted()
             if event.kind == "run_started":  # the output folder is ours from here on
                 write_command(compiled.output, arguments)
             progress(event)

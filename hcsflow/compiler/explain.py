@@ -28,11 +28,11 @@ def explain(plan: Plan) -> str:
     for segment in plan.segments:
         loop = " × ".join(segment.loop) or "whole well"
         lines.append(
-            f"  {segment.name}: {len(plan.wells)} tasks, steps {segment.first + 1}–"
+            f"  {segment.name}: {_count(len(plan.wells), 'task')}, steps {segment.first + 1}–"
             f"{segment.last + 1}, one {loop} at a time, {segment.projected_bytes / 1e6:.0f} MB each"
         )
     workers = plan.resources
-    lines.append(f"  on {workers.workers} workers of {workers.memory_bytes / 1e9:.1f} GB")
+    lines.append(f"  on {_count(workers.workers, 'worker')} of {workers.memory_bytes / 1e9:.1f} GB")
     lines += [f"warning: {text}" for text in plan.warnings]
     return "\n".join(lines)
 

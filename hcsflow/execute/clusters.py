@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from hcsflow.errors import PlanRefusedError, UsageError, nearest
-from hcsflow.execute.quiet import environment, interrupts_deferred, sigint_ignored
+from hcsflow.execute.quiet import ctrl_c_withheld, environment, interrupts_deferred
 from hcsflow.graph.process import THREAD_VARIABLES
 
 __all__ = [
@@ -192,12 +192,14 @@ def prestart(*modules: str) -> None:
     """
     if _start_method() != "forkserver":
         return
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
     multiprocessing.get_context("forkserver").set_forkserver_preload([*PRELOAD, *modules])
     quiet = f"{os.environ.get('PYTHONWARNINGS', '')},{NO_LEAK_WARNING}".lstrip(",")
-    with environment(THREAD_LIMITS | {"PYTHONWARNINGS": quiet}), sigint_ignored():
-        forkserver.ensure_running()
+    with environment(THREAD_LIMITS | {"PYTHONWARNINGS": quiet}):
+        resource_tracker.ensure_running()
+        with ctrl_c_withheld():
+            forkserver.ensure_running()
 
 
 def _start_method() -> str:

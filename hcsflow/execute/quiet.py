@@ -13,7 +13,7 @@ from types import FrameType
 
 from hcsflow.journal import ControlFolder, append_log
 
-__all__ = ["dask_logs_to", "environment", "interrupts_deferred", "sigint_ignored"]
+__all__ = ["ctrl_c_withheld", "dask_logs_to", "environment", "interrupts_deferred"]
 
 PACKAGES = ("distributed", "bokeh", "tornado", "asyncio")
 
@@ -34,19 +34,21 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def sigint_ignored() -> Iterator[None]:
-    """Let processes started inside the block, and all they start, ignore Ctrl-C.
+def ctrl_c_withheld() -> Iterator[None]:
+    """Let processes started inside the block, and all they start, never hear of Ctrl-C.
 
-    A terminal sends it to every process of a command; this one alone shall end the others.
+    A terminal sends it to every process of a command; this one alone shall end the others. Here
+    it waits until the block is through. Python's resource tracker must be running already:
+    starting it would lift the block.
     """
-    if threading.current_thread() is not threading.main_thread():  # cannot set a handler
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

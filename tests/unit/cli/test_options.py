@@ -1,6 +1,8 @@
 """What the command line understands before anything is opened."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import jsonschema
 import pytest
 
 from hcsflow.cli import options
+from hcsflow.cli.interrupts import interruptible, raise_if_interrupted
 from hcsflow.cli.main import main
 from hcsflow.cli.schemas import DOCUMENTS, json_schema
 from hcsflow.errors import ConfigError, UsageError
@@ -49,6 +52,7 @@ def test_every_verb_has_help(hf, verb):
 def test_help_imports_nothing_heavy():
     code = """
 import sys
+from hcsflow.cli.interrupts import interruptible, raise_if_interrupted
 from hcsflow.cli.main import main
 main(["run", "--help"])
 heavy = {"numpy", "dask", "distributed", "zarr", "pandas", "cv2", "yaml", "jinja2"}
@@ -199,3 +203,26 @@ def test_well_lists_and_parameters_are_read():
     }
     with pytest.raises(ConfigError):
         options.parse_settings(["sigma"])
+
+
+def test_an_interruption_that_a_library_swallowed_is_not_lost():
+    def interrupted_import():
+        with contextlib.suppress(BaseException):  # as some libraries do around imports
+            signal.raise_signal(signal.SIGTERM)
+
+    def import_and_go_on():
+        with interruptible():
+            interrupted_import()
+            with pytest.raises(KeyboardInterrupt):
+                raise_if_interrupted()
+
+    def import_and_fail():
+        with interruptible():
+            interrupted_import()
+            raise ImportError("half done")
+
+    for block in (import_and_go_on, import_and_fail):
+        with pytest.raises(KeyboardInterrupt):
+            block()
+    raise_if_interrupted()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
