@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from hcsflow.errors import PlanRefusedError, UsageError, nearest
 from hcsflow.execute.quiet import ctrl_c_withheld, environment, interrupts_deferred
+from hcsflow.execute.tempfolder import run_folder
 from hcsflow.graph.process import THREAD_VARIABLES
 
 __all__ = [
@@ -323,7 +323,7 @@ def _settings() -> Iterator[None]:
     }
     place = dask.config.get("temporary-directory", None)
     with (
-        TemporaryDirectory(prefix="hcsflow-", dir=place, ignore_cleanup_errors=True) as folder,
+        run_folder(place) as folder,
         dask.config.set(values | {"temporary-directory": folder}),
     ):
         yield

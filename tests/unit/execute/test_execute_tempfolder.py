@@ -1,0 +1,40 @@
+"""A run leaves no temporary folder behind, nor does a killed one for long."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from hcsflow.execute.tempfolder import run_folder
+
+
+def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_live_one_stays(tmp_path):
+    code = (
+        "import sys, time\n"
+        "from hcsflow.execute.tempfolder import run_folder\n"
+        "with run_folder(sys.argv[1]) as folder:\n"
+        "    print(folder, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    others = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    try:
+        killed, alive = (other.stdout.readline().strip() for other in others)
+        others[0].send_signal(signal.SIGKILL)
+        others[0].wait()
+        (tmp_path / "hcsflow-of-somebody-else").mkdir()
+        with run_folder(str(tmp_path)) as mine:
+            assert Path(mine).is_dir()
+            assert Path(alive).is_dir()
+            assert not Path(killed).exists()
+            assert (tmp_path / "hcsflow-of-somebody-else").is_dir()
+        assert not Path(mine).exists()
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+            other.stdout.close()
