@@ -1,4 +1,4 @@
-"""Pass 3, memory types: which conversions a chain needs. Variants are frozen by now."""
+"""Pass 3, memory types: can the functions run here; which conversions a chain needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOST_TYPES = frozenset({"numpy", "torch", "jax", "tensorflow"})
 
 
 def memory_types(plan: Plan, _declared: Declared) -> Plan:
-    """Check that every conversion of the plan can be made where it will run.
+    """Refuse functions of GPU libraries where there is no GPU. Variants are frozen by now.
 
     Raises
     ------

@@ -34,6 +34,7 @@ def places(plan: Plan, declared: Declared) -> Plan:
         Two outputs of one kind and name.
     """
     last = len(plan.steps) - 1
+    _check_settings(plan, declared.pipeline.steps[-1])
     steps: list[StepPlan] = []
     for step, written in zip(plan.steps, declared.pipeline.steps, strict=True):
         durable = step.index == last or written.materialize
@@ -64,6 +65,20 @@ def places(plan: Plan, declared: Declared) -> Plan:
     _check_names(final)
     _check_folders(writes, plan)
     return plan.replace(steps=tuple(steps), writes=(*writes[:-1], final))
+
+
+def _check_settings(plan: Plan, final: FunctionStep) -> None:
+    """Refuse settings that nothing follows yet, rather than do something else."""
+    zarr, vfs = plan.config.zarr, plan.config.vfs
+    unfollowed = {
+        "zarr.ome_zarr_metadata: false": not zarr.ome_zarr_metadata,
+        "zarr.write_plate_metadata: false": not zarr.write_plate_metadata,
+        "vfs.persistent_storage_root_path": vfs.persistent_storage_root_path is not None,
+        "a sub_dir of the last step": bool(final.materialization and final.materialization.sub_dir),
+    }
+    for name, is_asked in unfollowed.items():
+        if is_asked:
+            raise PlanRefusedError(f"{name} is not there yet", hint="leave it out")
 
 
 def _output_dir(step: StepPlan, written: FunctionStep, last: int) -> str:

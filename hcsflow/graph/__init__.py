@@ -1,1 +1,1 @@
-"""hcsflow package."""
+"""Plan → Dask graph, and what a worker runs: `hcsflow.graph.tasks` is the only such code."""

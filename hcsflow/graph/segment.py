@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from hcsflow.arrays import to_numpy
 from hcsflow.config import MissingPolicy
+from hcsflow.errors import ContractError
 from hcsflow.graph.calls import apply
 from hcsflow.graph.feed import PlaneFeed, WellPlanes
 from hcsflow.graph.planes import PlaneStore
@@ -143,14 +144,21 @@ class SegmentRun:
                 new = source.missing(group.members)
                 if new:
                     source.put(new, feed.take())
-            elif source.missing(group.members):
-                self.skipped_groups += 1
-                continue
-            if self._is_skipping and not self._specials.are_made(step, group):
+            elif not self._is_skipping and source.missing(group.members):
+                raise ContractError(
+                    f"step {step.name!r} needs planes that no earlier step made: "
+                    f"{source.missing(group.members)[:3]}",
+                    hint="this is a fault of the plan, not of the plate; please report it",
+                )
+            if self._is_skipping and not self._is_made(step, group, source):
                 self.skipped_groups += 1
                 continue
             self._run_group(step, group, source.gather(group.members))
         self._release(step)
+
+    def _is_made(self, step: StepPlan, group: Group, source: PlaneStore) -> bool:
+        """Tell whether what a group takes was not left out with a skipped group."""
+        return not source.missing(group.members) and self._specials.are_made(step, group)
 
     def _run_group(self, step: StepPlan, group: Group, stack: Any) -> None:
         branch = step.branch_for(group)

@@ -1,1 +1,1 @@
-"""hcsflow package."""
+"""For tests and the demo: synthetic plates with known truth, comparison, conformance kits."""

@@ -3,6 +3,8 @@
 Pixels encode their key, so a misplaced plane shows by its value.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -323,3 +325,15 @@ def test_whatever_a_function_does_its_well_alone_fails(plate_and_code, tmp_path,
     assert [o.status for o in outcomes] == ["failed", "failed"]
     assert says in outcomes[0].message
     assert outcomes[0].step == steps[-1].name
+
+
+def test_planes_that_no_step_made_fail_the_well_and_are_never_left_out(plate_and_code, tmp_path):
+    plate, _ = plate_and_code
+    steps = [hf.FunctionStep(top), hf.FunctionStep(plus_one)]
+    plan = hf.compile(hf.Pipeline(steps), plate, output=tmp_path / "out")
+    first, second = plan.frozen.steps
+    wrong = replace(second, input=first.input)  # a plan as the compiler never makes it
+    broken = replace(plan, frozen=plan.frozen.replace(steps=(first, wrong)))
+    outcomes = broken.run("threads", workers=1).outcomes
+    assert [(o.status, o.step) for o in outcomes] == [("failed", "plus_one")] * 2
+    assert "no earlier step made" in outcomes[0].message

@@ -13,6 +13,7 @@ from hcsflow.config import (
     GlobalPipelineConfig,
     MissingPolicy,
     StepMaterializationConfig,
+    VFSConfig,
     ZarrChunkStrategy,
     ZarrConfig,
 )
@@ -300,7 +301,12 @@ def test_a_plan_explains_itself_and_pickles():
 
 
 @pytest.mark.parametrize(
-    "other", [{"ngff_version": "0.4"}, {"field_layout": "images"}, {"chunk_strategy": "adaptive"}]
+    "other",
+    [
+        {"ngff_version": "0.4"},
+        {"field_layout": "images"},
+        {"chunk_strategy": "adaptive"},
+    ],
 )
 def test_other_layouts_are_refused_until_they_exist(other):
     with pytest.raises(PlanRefusedError, match="not yet"):
@@ -329,3 +335,23 @@ def measure_y(stack):
 
 def takes_y(stack, *, y):
     return stack
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GlobalPipelineConfig(zarr=ZarrConfig(ome_zarr_metadata=False)),
+        GlobalPipelineConfig(zarr=ZarrConfig(write_plate_metadata=False)),
+        GlobalPipelineConfig(vfs=VFSConfig(persistent_storage_root_path="/elsewhere")),
+    ],
+    ids=["no OME metadata", "no plate metadata", "another root"],
+)
+def test_a_setting_that_nothing_follows_is_refused(config):
+    with pytest.raises(PlanRefusedError, match="not there yet"):
+        compiled(FunctionStep(identity), config=config)
+
+
+def test_the_last_step_has_no_folder_of_its_own():
+    kept = StepMaterializationConfig(sub_dir="mine")
+    with pytest.raises(PlanRefusedError, match="sub_dir of the last step"):
+        compiled(FunctionStep(identity, materialization=kept))
