@@ -47,13 +47,16 @@ class ArrayLayout:
     shape, chunks : tuple of int
         Array shape; inner chunk (one field's plane).
     shards : tuple of int or None
-        Outer chunk, one stored object; None: each chunk is an object.
+        Pixels of one stored object, a multiple of ``chunks``; None: each chunk is an object. In
+        Zarr 3 a shard, in Zarr 2 a plain chunk that is encoded as a whole.
     dtype : str
         Numpy name.
     codec : Codec
         Compressor of the inner chunks.
     scale : tuple of float
         Physical size of a pixel by axis (µm, s; 1 where unknown).
+    zarr_format : 2 or 3
+        2 for NGFF 0.4, 3 for 0.5.
     """
 
     path: str
@@ -64,6 +67,7 @@ class ArrayLayout:
     dtype: str
     codec: Codec
     scale: tuple[float, ...]
+    zarr_format: Literal[2, 3] = 3
 
 
 @dataclass(frozen=True, slots=True)
