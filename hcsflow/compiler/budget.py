@@ -1,4 +1,4 @@
-"""Pass 7, budget: bytes that a task holds at its worst, against what a worker may use."""
+"""Pass 8, budget: bytes that a task holds at its worst, against what a worker may use."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 
-import numpy as np
-
 from hcsflow.compiler.inputs import Declared
+from hcsflow.compiler.sizes import is_read_on, plane_nbytes, turn_nbytes
+from hcsflow.config import Backend
 from hcsflow.contracts import contract_of
 from hcsflow.errors import PlanRefusedError
-from hcsflow.plan import Plan, PlaneSet, Segment, StepPlan, groups_of
+from hcsflow.plan import Plan, Segment, StepPlan, groups_of
 
 __all__ = ["budget"]
 
@@ -60,19 +60,34 @@ def budget(plan: Plan, _declared: Declared) -> Plan:
 def _peaks(plan: Plan, segment: Segment) -> Iterator[tuple[int, int]]:
     steps = plan.steps[segment.first : segment.last + 1]
     readers = [step for step in steps if step.source is None]
-    read = _nbytes(plan.source) // _turns(plan.source, segment)
+    read = turn_nbytes(plan.source, segment)
     ahead = _read_ahead(readers)
     for step in steps:
         later_readers = [r for r in readers if r.index >= step.index]
         held = (read if later_readers else 0) + ahead
         held += sum(
-            _nbytes(other.output) // _turns(other.output, segment)
+            turn_nbytes(other.output, segment)
             for other in steps
-            if other.index < step.index and _needed(other, step, steps)
+            if other.index < step.index and _is_in_memory(other, step, steps)
         )
-        held += OVERHEAD_BYTES + _nbytes(step.output) // _turns(step.output, segment)
+        held += OVERHEAD_BYTES + _result_nbytes(step, segment)
         held += _gathering(step, plan.steps, readers) + _working(step) + _encoding(plan, step)
         yield step.index, held
+
+
+def _is_in_memory(producer: StepPlan, now: StepPlan, steps: tuple[StepPlan, ...]) -> bool:
+    """Tell whether memory holds a step's output, or a special one, while ``now`` runs."""
+    if producer.held_in == Backend.MEMORY.value and is_read_on(producer, now, steps):
+        return True
+    later = (step for step in steps if step.index >= now.index)
+    return any(link.producer == producer.index for step in later for link in step.special_inputs)
+
+
+def _result_nbytes(step: StepPlan, segment: Segment) -> int:
+    """Return the bytes of a step's results: of one group, where each goes to a file at once."""
+    if step.held_in == Backend.MEMORY.value:
+        return turn_nbytes(step.output, segment)
+    return _largest(step) * plane_nbytes(step.output)
 
 
 def _read_ahead(readers: list[StepPlan]) -> int:
@@ -89,36 +104,12 @@ def _gathering(step: StepPlan, steps: tuple[StepPlan, ...], readers: list[StepPl
         is_as_kept = step is readers[0]
     else:
         is_as_kept = steps[step.source].variable_components == step.variable_components
+        is_as_kept &= steps[step.source].held_in == Backend.MEMORY.value
     return 0 if is_as_kept else _group_nbytes(step)
 
 
-def _needed(producer: StepPlan, now: StepPlan, steps: tuple[StepPlan, ...]) -> bool:
-    """Whether a step's output, or its special output, is still needed while ``now`` runs."""
-    return any(
-        step.index >= now.index
-        and (
-            step.source == producer.index
-            or any(link.producer == producer.index for link in step.special_inputs)
-        )
-        for step in steps
-    )
-
-
-def _turns(planes: PlaneSet, segment: Segment) -> int:
-    counts = {"field": len(planes.fields), "timepoint": len(planes.timepoints)}
-    return max(1, prod(counts[c] for c in segment.loop))
-
-
-def _plane_nbytes(planes: PlaneSet) -> int:
-    return prod(planes.shape_yx) * np.dtype(planes.dtype).itemsize
-
-
-def _nbytes(planes: PlaneSet) -> int:
-    return planes.num_planes * _plane_nbytes(planes)
-
-
 def _group_nbytes(step: StepPlan) -> int:
-    return _largest(step) * _plane_nbytes(step.input)
+    return _largest(step) * plane_nbytes(step.input)
 
 
 def _largest(step: StepPlan) -> int:
@@ -139,7 +130,7 @@ def _working(step: StepPlan) -> int:
 def _encoding(plan: Plan, step: StepPlan) -> int:
     nbytes = 0
     if any(write.step == step.index for write in plan.writes):
-        nbytes += ENCODER_PLANES * _plane_nbytes(step.output)
+        nbytes += ENCODER_PLANES * plane_nbytes(step.output)
     labels = sum(target.kind == "labels" for target in step.special_outputs)
     planes = ENCODER_PLANES + LABEL_COPIES * _largest(step)
     return nbytes + labels * planes * prod(step.output.shape_yx) * UINT32

@@ -12,6 +12,7 @@ from hcsflow.compiler.bind import bind
 from hcsflow.compiler.budget import budget
 from hcsflow.compiler.fingerprints import input_fingerprint
 from hcsflow.compiler.inputs import Declared
+from hcsflow.compiler.intermediates import intermediates
 from hcsflow.compiler.memory_types import memory_types
 from hcsflow.compiler.places import places
 from hcsflow.compiler.regions import regions
@@ -32,6 +33,7 @@ PASSES: tuple[Callable[[Plan, Declared], Plan], ...] = (
     places,
     regions,
     segments,
+    intermediates,
     budget,
 )
 

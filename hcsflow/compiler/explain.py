@@ -20,7 +20,10 @@ def explain(plan: Plan) -> str:
     ]
     lines += [f"  {well} fails: {reason}" for well, reason, _ in plan.failed_wells]
     lines.append("steps")
-    lines += [f"  {_step(step)}" for step in plan.steps]
+    for step in plan.steps:
+        lines.append(f"  {_step(step)}")
+        if step.held_because:
+            lines.append(f"     its output waits for later steps in files: {step.held_because}")
     lines.append("writes")
     for write in plan.writes:
         lines += [f"  {line}" for line in _write(write)]

@@ -16,7 +16,7 @@ from hcsflow.plan import LabelWrite, Plan, SideWrite, StepPlan, TableWrite, Writ
 __all__ = ["UNPLANNED", "places"]
 
 SAFE_NAME = re.compile(r"\w[\w.\-]*")
-RESERVED = frozenset({"final", "results", "report.html", "hcsflow_metadata.json"})
+RESERVED = frozenset({"final", "held", "spill", "results", "report.html", "hcsflow_metadata.json"})
 """Names in the output folder, or in a task's scratch folder, that are hcsflow's own."""
 
 UNPLANNED = ImageLayout("0", "image", (), (0, 0), (0, 0), (), (), (), (), 1, has_unit=False)
@@ -108,10 +108,11 @@ def _check_backend(step: StepPlan, written: FunctionStep, plan: Plan) -> None:
             f"step {step.name!r}: the backend {written.backend} cannot hold a step's output",
             hint="use zarr, or leave it out",
         )
-    if plan.config.vfs.intermediate_backend is not Backend.MEMORY:
+    if plan.config.vfs.intermediate_backend not in {Backend.MEMORY, Backend.DISK, Backend.ZARR}:
         raise PlanRefusedError(
-            "intermediates go through worker memory, which spills to disk by itself; "
-            f"intermediate_backend={plan.config.vfs.intermediate_backend.value} is not there yet"
+            f"intermediate_backend={plan.config.vfs.intermediate_backend.value} cannot keep what "
+            "flows between steps",
+            hint="use memory (which spills by itself), disk or zarr",
         )
 
 

@@ -1,18 +1,65 @@
-"""What flows between a segment's steps: stacks in the worker's memory backend, found by plane."""
+"""What flows between a segment's steps, found by plane: in memory, or in files of the task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hcsflow.config import Backend, ZarrChunkStrategy, ZarrConfig
 from hcsflow.plan import LocalKey
+from hcsflow.storage.abc import StorageBackend
+from hcsflow.storage.disk import DiskStorageBackend
+from hcsflow.storage.lazy import load_object
 from hcsflow.storage.memory import MemoryStorageBackend
+from hcsflow.storage.registry import StorageRegistry
 
-__all__ = ["PlaneStore"]
+__all__ = ["FiledPlanes", "PlaneStore", "Planes", "open_planes", "task_storage"]
 
 Stack = NDArray[np.generic]
+
+
+class Planes(Protocol):
+    """The planes of one step's output, or of the plate."""
+
+    def put(self, keys: Sequence[LocalKey], stack: Stack) -> None:
+        """Keep a stack (Z, Y, X); its ownership goes to the store."""
+
+    def gather(self, keys: Sequence[LocalKey]) -> Stack:
+        """Return the stack of some planes, in order."""
+
+    def missing(self, keys: Iterable[LocalKey]) -> list[LocalKey]:
+        """Return those of ``keys`` that are not kept."""
+
+    def clear(self) -> None:
+        """Forget everything kept."""
+
+
+def task_storage(memory: MemoryStorageBackend, scratch: Path) -> StorageRegistry:
+    """Return the backends of one task: its memory, and files in its scratch folder."""
+    one_plane_each = ZarrConfig(chunk_strategy=ZarrChunkStrategy.FILE)
+    registry = StorageRegistry()
+    registry.register_backend(Backend.MEMORY, memory)
+    registry.register_backend(Backend.DISK, lambda: DiskStorageBackend(scratch))
+    registry.register_backend(
+        Backend.ZARR, lambda: load_object(ZARR)(scratch, config=one_plane_each)
+    )
+    return registry
+
+
+def open_planes(storage: StorageRegistry, backend: str, namespace: str) -> Planes:
+    """Return an empty store of planes on a backend of the task."""
+    found = storage.get_backend(backend)
+    if isinstance(found, MemoryStorageBackend):
+        return PlaneStore(found, namespace)
+    return FiledPlanes(found, namespace, suffix=SUFFIXES[backend])
+
+
+SUFFIXES = {Backend.DISK.value: ".npy", Backend.ZARR.value: ".zarr"}
+ZARR = "hcsflow.storage.zarr:ZarrStorageBackend"
 
 
 class PlaneStore:
@@ -64,6 +111,54 @@ class PlaneStore:
         for path in self._paths:
             self._backend.delete(path)
         self._paths.clear()
+        self._where.clear()
+
+    def missing(self, keys: Iterable[LocalKey]) -> list[LocalKey]:
+        """Return those of ``keys`` that are not kept."""
+        return [key for key in keys if key not in self._where]
+
+
+class FiledPlanes:
+    """The planes of one step's output, each in a file, so that any stack can be put together.
+
+    Parameters
+    ----------
+    backend : StorageBackend
+        Where the files lie; the task removes them all at its end.
+    namespace : str
+        Folder in the backend.
+    suffix : str
+        Ending of the files' names.
+    """
+
+    def __init__(self, backend: StorageBackend, namespace: str, *, suffix: str) -> None:
+        self._backend = backend
+        self._namespace = namespace
+        self._suffix = suffix
+        self._where: dict[LocalKey, str] = {}
+        self._serial = 0
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._where
+
+    def put(self, keys: Sequence[LocalKey], stack: Stack) -> None:
+        """Write each plane of a stack (Z, Y, X) to a file."""
+        for key, plane in zip(keys, stack, strict=True):
+            path = f"{self._namespace}/{self._serial:06d}{self._suffix}"
+            self._serial += 1
+            self._backend.save(plane, path)
+            self._where[key] = path
+
+    def gather(self, keys: Sequence[LocalKey]) -> Stack:
+        """Return the stack of some planes, in order, read from their files; read-only."""
+        stack: Stack = np.stack(self._backend.load_batch([self._where[key] for key in keys]))
+        stack.flags.writeable = False
+        return stack
+
+    def clear(self) -> None:
+        """Remove all files."""
+        if self._where:
+            self._backend.delete_all(self._namespace)
         self._where.clear()
 
     def missing(self, keys: Iterable[LocalKey]) -> list[LocalKey]:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from hcsflow.arrays import to_numpy
-from hcsflow.config import MissingPolicy
+from hcsflow.config import Backend, MissingPolicy
 from hcsflow.errors import ContractError
 from hcsflow.graph.calls import apply
 from hcsflow.graph.feed import PlaneFeed, WellPlanes
-from hcsflow.graph.planes import PlaneStore
+from hcsflow.graph.planes import Planes, open_planes
 from hcsflow.graph.specials import SpecialValues
 from hcsflow.plan import Group, LocalKey, Plan, Segment, StepPlan, groups_of, output_members
-from hcsflow.storage.memory import MemoryStorageBackend
+from hcsflow.storage.registry import StorageRegistry
 
 __all__ = ["SegmentRun", "Sink"]
 
@@ -43,8 +43,8 @@ class SegmentRun:
         The well's input.
     specials : SpecialValues
         Special values of the task.
-    memory : MemoryStorageBackend
-        Holds what flows between steps.
+    storage : StorageRegistry
+        Backends that hold what flows between steps.
     sink : Sink
         Takes what is stored.
     on_step : callable
@@ -63,7 +63,7 @@ class SegmentRun:
         *,
         planes: WellPlanes,
         specials: SpecialValues,
-        memory: MemoryStorageBackend,
+        storage: StorageRegistry,
         sink: Sink,
         on_step: Callable[[str], None] = lambda _name: None,
     ) -> None:
@@ -74,9 +74,13 @@ class SegmentRun:
         self._specials = specials
         self._sink = sink
         self._on_step = on_step
-        self._stores: dict[int | None, PlaneStore] = {None: PlaneStore(memory, "plate")}
+        self._stores: dict[int | None, Planes] = {
+            None: open_planes(storage, Backend.MEMORY.value, "plate")
+        }
         for step in self._steps:
-            self._stores[step.index] = PlaneStore(memory, f"{step.index:02d}_{step.name}")
+            self._stores[step.index] = open_planes(
+                storage, step.held_in, f"{step.index:02d}_{step.name}"
+            )
         self.step_name: str | None = None
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.skipped_groups = 0
@@ -156,7 +160,7 @@ class SegmentRun:
             self._run_group(step, group, source.gather(group.members))
         self._release(step)
 
-    def _is_made(self, step: StepPlan, group: Group, source: PlaneStore) -> bool:
+    def _is_made(self, step: StepPlan, group: Group, source: Planes) -> bool:
         """Tell whether what a group takes was not left out with a skipped group."""
         return not source.missing(group.members) and self._specials.are_made(step, group)
 

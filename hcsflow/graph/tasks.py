@@ -24,6 +24,7 @@ from hcsflow.graph.commit import (
 )
 from hcsflow.graph.documents import finish_well
 from hcsflow.graph.feed import WellPlanes
+from hcsflow.graph.planes import task_storage
 from hcsflow.graph.plugin import bundle_of
 from hcsflow.graph.segment import SegmentRun
 from hcsflow.graph.sinks import WellSink
@@ -34,9 +35,6 @@ from hcsflow.plan import Group, LocalKey, StepPlan, WritePlan
 from hcsflow.storage.memory import MemoryStorageBackend
 
 __all__ = ["run_segment"]
-
-MEMORY_SHARE = 0.6
-"""Share of a worker's memory for what flows between steps; the rest is the functions'."""
 
 
 def run_segment(plan_id: str, segment: str, well: str, attempt: int, *upstream: Outcome) -> Outcome:
@@ -115,20 +113,20 @@ class _WellTask:
         with open_scratch(self._bundle, self._well, self._attempt) as scratch:
             roots = {write.output: unit_scratch(scratch, write.output) for write in plan.writes}
             with PeakMeter() as meter:
-                records = self._make(roots, scratch / "spill")
+                records = self._make(roots, scratch)
             outcome = self._outcome(records, meter)
             for write in plan.writes:
                 self._commit(write, roots[write.output], records[write.output], outcome)
         return outcome
 
-    def _make(self, roots: dict[str, Path], spill: Path) -> dict[str, tuple[ObjectRecord, ...]]:
+    def _make(self, roots: dict[str, Path], scratch: Path) -> dict[str, tuple[ObjectRecord, ...]]:
         """Run the steps and write every output into its scratch folder."""
         writes = self._bundle.plan.writes
         sinks: dict[str, WellSink] = {}
         with _aborting(sinks.values()):
             for write in writes:
                 sinks[write.output] = self._sink(write, roots[write.output])
-            self._process(_Sinks(list(sinks.values())), spill)
+            self._process(_Sinks(list(sinks.values())), scratch)
             return {w.output: self._finish(w, sinks[w.output], roots) for w in writes}
 
     def _sink(self, write: WritePlan, root: Path) -> WellSink:
@@ -136,20 +134,16 @@ class _WellTask:
         sides = root / "results"
         return WellSink(self._bundle.plan, write, self._well, folder=folder, sides=sides)
 
-    def _process(self, sink: _Sinks, spill: Path) -> None:
-        limit = int(self._bundle.memory_bytes * MEMORY_SHARE)
-        configured = self._bundle.plan.config.vfs.memory_limit_gb
-        memory = MemoryStorageBackend(
-            limit_bytes=min(limit, int(configured * 1e9)) if configured else limit,
-            spill_dir=spill,
-        )
+    def _process(self, sink: _Sinks, scratch: Path) -> None:
+        limit = self._bundle.plan.held_limit_bytes(self._bundle.memory_bytes)
+        memory = MemoryStorageBackend(limit_bytes=limit, spill_dir=scratch / "spill")
         try:
             self._run = SegmentRun(
                 self._bundle.plan,
                 self._segment,
                 planes=self._planes,
                 specials=SpecialValues(self._bundle.plan, self._builtins),
-                memory=memory,
+                storage=task_storage(memory, scratch / "held"),
                 sink=sink,
                 on_step=self._tell_step,
             )

@@ -18,6 +18,9 @@ __all__ = ["SCHEMA", "Plan", "Resources", "Segment"]
 
 SCHEMA = "hcsflow.plan/1"
 
+HELD_SHARE = 0.6
+"""Share of a worker's memory for what flows between steps; the rest is the functions'."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -118,6 +121,15 @@ class Plan:
     def projected_bytes(self) -> int:
         """Peak memory of the worst task above an idle worker, in bytes."""
         return max((s.projected_bytes for s in self.segments), default=0)
+
+    def held_limit_bytes(self, memory_bytes: int) -> int:
+        """Return what a worker of some memory may keep between steps, in bytes.
+
+        A share of it, or ``vfs.memory_limit_gb`` where that is less.
+        """
+        share = int(memory_bytes * HELD_SHARE)
+        asked = self.config.vfs.memory_limit_gb
+        return share if asked is None else min(share, int(asked * 1e9))
 
     def replace(self, **changes: Any) -> Plan:
         """Return a copy with some parts changed; passes use it."""

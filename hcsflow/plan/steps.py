@@ -129,7 +129,11 @@ class SpecialTarget:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step, bound to functions and places."""
+    """One step, bound to functions and places.
+
+    ``held_in`` is the backend that keeps its output for later steps of the task, and
+    ``held_because`` says why, where that is not memory.
+    """
 
     index: int
     name: str
@@ -148,6 +152,8 @@ class StepPlan:
     num_calls: int = 0
     projected_bytes: int = 0
     fingerprint: str = ""
+    held_in: str = "memory"
+    held_because: str = ""
 
     def branch_for(self, group: Group) -> Branch:
         """Return the branch that treats a group."""
