@@ -1,40 +1,60 @@
 """What every storage backend must do, as tests to inherit.
 
 Subclass `BackendTests`, give a fixture ``backend`` that returns a new, empty backend, and run it
-with pytest. Attributes say where a backend differs by design.
+with pytest. Attributes say where a backend differs by design; `BackendTests.damage` reaches past
+the code under test.
 """
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
 
+from hcsflow.arrays import convert, is_installed, to_numpy
 from hcsflow.storage.abc import StorageBackend
 
 __all__ = ["BackendTests"]
 
 
-def _raises(kind: type[BaseException], call: Any, *args: Any, **options: Any) -> BaseException:
+def _raises(
+    kind: type[BaseException] | tuple[type[BaseException], ...],
+    call: Any,
+    *args: Any,
+    **options: Any,
+) -> BaseException:
     """Return the error that a call raises; fail if it raises none."""
     try:
         call(*args, **options)
     except kind as error:
         return error
-    raise AssertionError(f"{kind.__name__} was not raised")
+    raise AssertionError(f"{kind} was not raised")
 
 
 class BackendTests:
     """Tests of one backend.
 
     ``suffix`` ends every file's name; ``dtypes`` are stored exactly; ``makes_folders`` says
-    whether saving makes the folders that are not there.
+    whether saving makes the folders that are not there; ``is_shared`` whether a pickled copy, in
+    another process too, is the same store (otherwise it cannot be pickled); ``holds_anything``
+    whether objects that are no arrays are stored; ``holds_odd_shapes`` whether arrays without
+    elements, or with other than two or three axes, are.
     """
 
     suffix: ClassVar[str] = ".npy"
     dtypes: ClassVar[tuple[str, ...]] = ("uint8", "uint16", "int32", "float32", "float64", "bool")
     makes_folders: ClassVar[bool] = True
+    is_shared: ClassVar[bool] = True
+    holds_anything: ClassVar[bool] = False
+    holds_odd_shapes: ClassVar[bool] = True
+
+    def damage(self, backend: StorageBackend, path: str) -> bool:  # noqa: ARG002 - for those who can
+        """Spoil what is stored at a path, past the backend; False where that cannot be done."""
+        return False
 
     def _name(self, name: str) -> str:
         return f"work/{name}{self.suffix}"
@@ -58,6 +78,125 @@ class BackendTests:
                 found = backend.load(path)
                 assert found.dtype == given.dtype, (dtype, layout)
                 assert np.array_equal(found, given), (dtype, layout)
+
+    def test_odd_shapes(self, backend: StorageBackend) -> None:
+        """No axis, one axis, no element: equal again, or refused and nothing stored."""
+        backend.ensure_directory("work")
+        for number, shape in enumerate([(), (3,), (0, 4), (2, 1, 1, 3, 2)]):
+            path, array = self._name(f"odd{number}"), np.full(shape, 7, np.uint16)
+            if not self.holds_odd_shapes and len(shape) != 5:
+                _raises(ValueError, backend.save, array, path)
+                assert not backend.exists(path), shape
+                continue
+            backend.save(array, path)
+            assert backend.load(path).shape == shape
+            assert (backend.load(path) == 7).all()
+
+    def test_memory_types(self, backend: StorageBackend) -> None:
+        """An array of any library that is at hand goes in; its values come out."""
+        backend.ensure_directory("work")
+        host = np.arange(12, dtype=np.float32).reshape(3, 4)
+        for name in ("numpy", "torch", "jax"):
+            if is_installed(name):
+                backend.save(convert(host.copy(), name), self._name(name))
+                assert np.array_equal(to_numpy(backend.load(self._name(name))), host), name
+
+    def test_what_cannot_be_held_is_refused(self, backend: StorageBackend) -> None:
+        """An object that is not for this store is an error that says so, and leaves nothing."""
+        backend.ensure_directory("work")
+        path, odd = self._name("odd"), {"a": "b"}
+        if self.holds_anything:
+            backend.save(odd, path)
+            assert backend.load(path) == odd
+            return
+        _raises(ValueError, backend.save, odd, path)
+        assert backend.list_dir("work") == []
+        self._fill(backend, "one")
+        _raises(ValueError, backend.save, odd, self._name("one"), overwrite=True)
+        assert backend.load(self._name("one")).shape == (4, 5)
+
+    def test_names(self, backend: StorageBackend) -> None:
+        """Any name that people give: spaces, dots, other scripts, 120 letters."""
+        stems = ("a b", "ä µ 細胞", "a.b.c", "-x", "#1%20", "l" * 120)
+        self._fill(backend, *stems)
+        for number, stem in enumerate(stems):
+            assert backend.load(self._name(stem)).max() == number, stem
+        assert set(backend.list_dir("work")) == {stem + self.suffix for stem in stems}
+
+    def test_case(self, backend: StorageBackend) -> None:
+        """Of names that differ in case alone neither takes the other's place unasked."""
+        self._fill(backend, "plane")
+        try:
+            backend.save(np.full((4, 5), 9, np.uint16), self._name("PLANE"))
+        except FileExistsError:
+            assert backend.load(self._name("plane")).max() == 0
+            return
+        assert backend.load(self._name("plane")).max() == 0
+        assert backend.load(self._name("PLANE")).max() == 9
+
+    def test_files_are_no_folders(self, backend: StorageBackend) -> None:
+        """Nothing goes below a file or in place of a folder."""
+        self._fill(backend, "one")
+        path = self._name("one")
+        below, array = f"{path}/in{self.suffix}", np.ones((2, 2), np.uint16)
+        _raises(OSError, backend.save, array, below)
+        _raises(OSError, backend.ensure_directory, path)
+        _raises(OSError, backend.list_files, path)
+        _raises(OSError, backend.load, below)
+        _raises(OSError, backend.load, "work")
+        folder = f"work/folder{self.suffix}"
+        backend.ensure_directory(folder)
+        _raises(OSError, backend.save, array, folder)
+        assert not backend.exists(below)
+        assert backend.load(path).max() == 0
+        assert backend.is_dir(folder)
+
+    def test_a_failed_batch_keeps_its_first_parts(self, backend: StorageBackend) -> None:
+        """After an error what came before is there, and what came after is not."""
+        self._fill(backend, "b")
+        paths = [self._name(name) for name in "abc"]
+        _raises(FileExistsError, backend.save_batch, [np.ones((2, 2), np.uint8)] * 3, paths)
+        assert backend.is_file(paths[0])
+        assert backend.load(paths[1]).shape == (4, 5)
+        assert not backend.exists(paths[2])
+
+    def test_damage_is_found(self, backend: StorageBackend) -> None:
+        """What was spoilt is an error that names it; the rest is as it was."""
+        self._fill(backend, "good", "bad")
+        if self.damage(backend, self._name("bad")):
+            error = _raises(ValueError, backend.load, self._name("bad"))
+            assert "bad" in str(error)
+        assert backend.load(self._name("good")).max() == 0
+
+    def test_pickling(self, backend: StorageBackend) -> None:
+        """A pickled backend is the same store, or cannot be pickled."""
+        self._fill(backend, "one")
+        if not self.is_shared:
+            _raises((TypeError, pickle.PicklingError), pickle.dumps, backend)
+            return
+        again = pickle.loads(pickle.dumps(backend))  # noqa: S301 - made in this line
+        assert again.load(self._name("one")).shape == (4, 5)
+
+    def test_another_process(self, backend: StorageBackend) -> None:
+        """What one process saves another loads; what both save once, one does."""
+        if not self.is_shared:
+            return
+        self._fill(backend, "mine")
+        code = (
+            "import pickle, sys; import numpy as np\n"
+            "backend, mine, theirs = pickle.load(sys.stdin.buffer)\n"
+            "assert backend.load(mine).max() == 0\n"
+            "backend.save(np.full((2, 3), 5, np.uint16), theirs)\n"
+            "try: backend.save(np.full((2, 3), 5, np.uint16), mine)\n"
+            "except FileExistsError: print('refused')\n"
+        )
+        given = pickle.dumps((backend, self._name("mine"), self._name("theirs")))
+        done = subprocess.run(  # noqa: S603 - this file's own code
+            [sys.executable, "-c", code], input=given, capture_output=True, check=False
+        )
+        assert done.stdout.split() == [b"refused"], done.stderr.decode()
+        assert backend.load(self._name("theirs")).tolist() == [[5, 5, 5], [5, 5, 5]]
+        assert backend.load(self._name("mine")).max() == 0
 
     def test_leading_slash_does_not_matter(self, backend: StorageBackend) -> None:
         """``/a`` and ``a`` are one path."""

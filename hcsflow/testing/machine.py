@@ -162,7 +162,7 @@ class BackendMachine(RuleBasedStateMachine):
                 self.files[end] = number
 
     @rule(source=folders, stem=stems, to=folders, name=stems, overwrite=flags, moves=flags)
-    def rearrange_file(  # noqa: PLR0913 - hypothesis draws each
+    def rearrange_file(
         self, source: str, stem: str, to: str, name: str, overwrite: bool, moves: bool
     ) -> None:
         """Move or copy a file."""

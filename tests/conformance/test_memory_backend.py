@@ -8,6 +8,8 @@ from hcsflow.testing.backends import BackendTests
 
 class TestMemoryStorageBackend(BackendTests):
     makes_folders = False
+    is_shared = False
+    holds_anything = True
 
     @pytest.fixture
     def backend(self):
@@ -18,6 +20,8 @@ class TestSpillingMemory(BackendTests):
     """Everything but the last few bytes lies on disk; nothing else may differ."""
 
     makes_folders = False
+    is_shared = False
+    holds_anything = True
 
     @pytest.fixture
     def backend(self, tmp_path):
