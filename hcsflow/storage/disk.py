@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import struct
@@ -136,7 +137,7 @@ class DiskStorageBackend(StorageBackend):
         """Give a temporary file in the same folder that becomes ``file`` at the end."""
         temporary = file.parent / f".{uuid4().hex}{_TEMPORARY}"
         try:
-            with temporary.open("xb") as stream:
+            with _Stream(io.FileIO(temporary, "xb")) as stream:
                 yield stream
             if self._mode is not None:
                 temporary.chmod(self._mode)
@@ -233,6 +234,13 @@ class DiskStorageBackend(StorageBackend):
         if self._creates:
             end.parent.mkdir(parents=True, exist_ok=True)
         return start, end
+
+
+class _Stream(io.BufferedWriter):
+    """A file that numpy does not take for one: past Python it would lose a full disk's errno."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
 
 
 def _allowed(form: Format, file: Path, *, allow_pickle: bool) -> Format:

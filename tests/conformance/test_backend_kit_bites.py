@@ -152,7 +152,7 @@ class LeavesHalf(Disk):
     def save(self, data, path, *, overwrite=False, allow_pickle=False):
         if not isinstance(data, np.ndarray):
             (self.root / path).write_bytes(b"")
-            raise ValueError("not an array")
+            raise ValueError("not an array")  # noqa: TRY004 - as backends do
         super().save(data, path, overwrite=overwrite, allow_pickle=allow_pickle)
 
 
