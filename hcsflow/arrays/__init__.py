@@ -5,6 +5,12 @@ array is to become one of its own.
 """
 
 from hcsflow.arrays.casting import cast
+from hcsflow.arrays.cleanup import (
+    FreedMemory,
+    cleanup_all_gpu_frameworks,
+    cleanup_gpu_memory_by_framework,
+)
+from hcsflow.arrays.conversions import conversion
 from hcsflow.arrays.convert import conversion_path, convert, to_numpy
 from hcsflow.arrays.decorators import (
     cupy,
@@ -25,8 +31,12 @@ from hcsflow.arrays.stacks import check_stack, stack_slices, unstack_slices
 
 __all__ = [
     "MEMORY_TYPES",
+    "FreedMemory",
     "cast",
     "check_stack",
+    "cleanup_all_gpu_frameworks",
+    "cleanup_gpu_memory_by_framework",
+    "conversion",
     "conversion_path",
     "convert",
     "cupy",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import cupy
 
 from hcsflow.arrays.casting import cast_with
+from hcsflow.arrays.libraries import dtype_name
 from hcsflow.errors import MemoryConversionError
 
 if TYPE_CHECKING:
@@ -30,13 +31,21 @@ def from_host(array: NDArray[Any], device: int | str | None) -> Any:
         raise MemoryConversionError("numpy", "cupy", "asarray", str(error)) from error
 
 
+def shareable(array: Any, *, compact: bool) -> Any:
+    is_compact = array.flags.c_contiguous and array.data.ptr % 64 == 0
+    if min(array.strides, default=0) < 0 or (compact and not is_compact):
+        return array.copy(order="C")
+    return array
+
+
 def from_dlpack(array: Any, device: int | str | None) -> Any:
+    if dtype_name(array) == "bfloat16":
+        raise MemoryConversionError("any", "cupy", "dlpack", "no dtype bfloat16")
     try:
         return place(cupy.from_dlpack(array), device)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        source = type(array).__module__.partition(".")[0]
         reason = f"{error}; data in host memory goes by way of numpy"
-        raise MemoryConversionError(source, "cupy", "dlpack", reason) from error
+        raise MemoryConversionError("any", "cupy", "dlpack", reason) from error
 
 
 def place(array: Any, device: int | str | None) -> Any:

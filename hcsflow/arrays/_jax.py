@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def to_host(array: Any) -> NDArray[Any]:
     """Return a read-only view of a CPU array's memory, or a copy of a GPU array's."""
-    result: NDArray[Any] = np.asarray(array)
+    try:
+        result: NDArray[Any] = np.asarray(array)
+    except (TypeError, RuntimeError) as error:  # traced, or deleted
+        raise MemoryConversionError("jax", "numpy", "asarray", str(error)) from error
     return result
 
 
@@ -29,13 +32,17 @@ def from_host(array: NDArray[Any], device: int | str | None) -> Any:
     return jax.device_put(native, _device(device))
 
 
+def shareable(array: Any, *, compact: bool) -> Any:
+    del compact  # jax lays its arrays so
+    return array
+
+
 def from_dlpack(array: Any, device: int | str | None) -> Any:
-    source = type(array).__module__.partition(".")[0]
-    _check_width(source, dtype_name(array))
+    _check_width("any", dtype_name(array))
     try:
         result = jax.dlpack.from_dlpack(array)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise MemoryConversionError(source, "jax", "dlpack", str(error)) from error
+        raise MemoryConversionError("any", "jax", "dlpack", str(error)) from error
     return place(result, device)
 
 
@@ -66,8 +73,10 @@ def _check_width(source: str, dtype: np.dtype[Any] | str) -> None:
 def _device(device: int | str | None) -> Any:
     if device is None:
         return None
-    name, number = ("gpu", device) if isinstance(device, int) else (device, 0)
+    wanted = f"gpu:{device}" if isinstance(device, int) else device
+    name, _, number = wanted.partition(":")
     try:
-        return jax.devices(name)[number]
-    except (RuntimeError, IndexError) as error:
+        there = {str(index): found for index, found in enumerate(jax.devices(name))}
+        return there[number or "0"]
+    except (RuntimeError, KeyError) as error:
         raise MemoryConversionError("jax", "jax", f"device {device!r}", str(error)) from error

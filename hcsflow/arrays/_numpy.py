@@ -21,10 +21,6 @@ def from_host(array: NDArray[Any], device: int | str | None) -> NDArray[Any]:
     return place(array, device)
 
 
-def from_dlpack(array: Any, device: int | str | None) -> NDArray[Any]:
-    return place(np.from_dlpack(array), device)
-
-
 def place(array: NDArray[Any], device: int | str | None) -> NDArray[Any]:
     # A GPU number is accepted: a CPU step on a GPU worker is given one and has no use for it.
     if isinstance(device, str) and device != "cpu":
@@ -33,8 +29,7 @@ def place(array: NDArray[Any], device: int | str | None) -> NDArray[Any]:
 
 
 def cast(array: NDArray[Any], dtype: np.dtype[Any], mode: str) -> NDArray[Any]:
-    result: NDArray[Any] = cast_with(np, array, dtype, mode)
-    return result
+    return np.asarray(cast_with(np, array, dtype, mode))  # of 0-d arrays numpy makes scalars
 
 
 def stack(slices: list[NDArray[Any]]) -> NDArray[Any]:

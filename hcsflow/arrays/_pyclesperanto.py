@@ -18,6 +18,9 @@ cle: Any = import_module(
     "pyclesperanto" if find_spec("pyclesperanto") else "pyclesperanto_prototype"
 )
 
+if not hasattr(cle, "push"):  # it is imported without a platform too, as an empty shell
+    raise ImportError("there is no OpenCL platform; PoCL is one for CPUs")
+
 _DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32"})
 
 
@@ -27,25 +30,39 @@ def to_host(array: Any) -> NDArray[Any]:
 
 
 def from_host(array: NDArray[Any], device: int | str | None) -> Any:
-    if array.dtype.newbyteorder("=").name not in _DTYPES:
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.name not in _DTYPES:
         # push would narrow 64-bit types, and widen bool, without a word.
-        raise MemoryConversionError("numpy", "pyclesperanto", "push", f"no dtype {array.dtype}")
-    if device is not None:
-        cle.select_device(device)
-    return cle.push(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
-
-
-def from_dlpack(array: Any, device: int | str | None) -> Any:
-    del device
-    source = type(array).__module__.partition(".")[0]
-    raise MemoryConversionError(source, "pyclesperanto", "dlpack", "no shared device memory")
+        raise MemoryConversionError("numpy", "pyclesperanto", "push", f"no dtype {dtype}")
+    if not 1 <= array.ndim <= 3 or array.size == 0:
+        reason = f"arrays have 1 to 3 dimensions and an element, found shape {array.shape}"
+        raise MemoryConversionError("numpy", "pyclesperanto", "push", reason)
+    _select(device)
+    try:
+        return cle.push(np.ascontiguousarray(array, dtype=dtype))
+    except (RuntimeError, ValueError) as error:
+        raise MemoryConversionError("numpy", "pyclesperanto", "push", str(error)) from error
 
 
 def place(array: Any, device: int | str | None) -> Any:
     # An OpenCL array stays on its device; the choice is for arrays made from now on.
-    if device is not None:
-        cle.select_device(device)
+    _select(device)
     return array
+
+
+def _select(device: int | str | None) -> None:
+    """Select a device; left to itself, OpenCL takes another one for one that is not there."""
+    if device is None:
+        return
+    there = cle.list_available_devices()
+    if isinstance(device, int):
+        is_there = 0 <= device < len(there)
+    else:
+        is_there = any(device in name for name in there)
+    if not is_there:
+        reason = f"there is no such device, only {', '.join(there) or 'none'}"
+        raise MemoryConversionError("pyclesperanto", "pyclesperanto", f"device {device!r}", reason)
+    cle.select_device(device)
 
 
 def cast(array: Any, dtype: np.dtype[Any], mode: str) -> Any:

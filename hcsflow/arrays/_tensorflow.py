@@ -7,20 +7,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from hcsflow.arrays.casting import check_kinds, refuse
+from hcsflow.arrays.casting import refuse
+from hcsflow.arrays.conversions import DTYPES
+from hcsflow.arrays.libraries import dtype_name
 from hcsflow.errors import MemoryConversionError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_DTYPES = frozenset((*DTYPES, "complex128"))
+
 
 def to_host(array: Any) -> NDArray[Any]:
     """Return a copy: a tensor's own numpy view is writable, the tensor is not."""
-    result: NDArray[Any] = np.array(array.numpy())
-    return result
+    _check_dtype("tensorflow", "numpy", dtype_name(array))
+    return np.asarray(array.numpy())  # of 0-d tensors numpy() makes scalars
 
 
 def from_host(array: NDArray[Any], device: int | str | None) -> Any:
+    _check_dtype("numpy", "tensorflow", array.dtype.name)
     try:
         with tf.device(_device_name(device)):
             return tf.constant(array)
@@ -28,12 +33,18 @@ def from_host(array: NDArray[Any], device: int | str | None) -> Any:
         raise MemoryConversionError("numpy", "tensorflow", "constant", str(error)) from error
 
 
+def shareable(array: Any, *, compact: bool) -> Any:
+    del compact  # tensors lie so already
+    _check_dtype("tensorflow", "any", dtype_name(array))
+    return array
+
+
 def from_dlpack(array: Any, device: int | str | None) -> Any:
-    source = type(array).__module__.partition(".")[0]
+    _check_dtype("any", "tensorflow", dtype_name(array))
     try:
         tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
     except (TypeError, ValueError, RuntimeError, BufferError, tf.errors.OpError) as error:
-        raise MemoryConversionError(source, "tensorflow", "dlpack", str(error)) from error
+        raise MemoryConversionError("any", "tensorflow", "dlpack", str(error)) from error
     return place(tensor, device)
 
 
@@ -48,15 +59,30 @@ def place(array: Any, device: int | str | None) -> Any:
         raise MemoryConversionError("tensorflow", "tensorflow", method, str(error)) from error
 
 
+def _check_dtype(source: str, target: str, dtype: str) -> None:
+    """Refuse what is no number: tensorflow ends the process over a string in DLPack."""
+    if dtype not in _DTYPES:
+        raise MemoryConversionError(source, target, "dtype", f"no dtype {dtype}")
+
+
 def _device_name(device: int | str | None) -> str | None:
-    return f"/GPU:{device}" if isinstance(device, int) else device
+    """Return the full name of a device; tensorflow takes the CPU for one that is not there."""
+    if device is None:
+        return None
+    wanted = f"GPU:{device}" if isinstance(device, int) else device.upper()
+    kind, _, number = wanted.removeprefix("/").removeprefix("DEVICE:").partition(":")
+    name = f"/device:{kind}:{number or 0}"
+    there = [found.name for found in tf.config.list_logical_devices()]
+    if name not in there:
+        reason = f"there is no such device, only {', '.join(there)}"
+        raise MemoryConversionError("tensorflow", "tensorflow", f"device {device!r}", reason)
+    return name
 
 
 def cast(array: Any, dtype: np.dtype[Any], mode: str) -> Any:
     source, target = np.dtype(array.dtype.as_numpy_dtype), tf.as_dtype(dtype)
     if source == dtype:
         return array
-    check_kinds(source, dtype)
     if dtype.kind in "bf" or source.kind == "b":
         return _plain(array, target, mode)
     info = np.iinfo(dtype)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from hcsflow.arrays.casting import check_kinds, refuse
+from hcsflow.arrays.casting import refuse
+from hcsflow.arrays.libraries import dtype_name
 from hcsflow.errors import MemoryConversionError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 # torch stores these but computes little with them: widened before arithmetic.
@@ -18,9 +19,9 @@ _WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.float16: t
 
 
 def to_host(array: torch.Tensor) -> NDArray[Any]:
-    """Return a view of a CPU tensor's memory, or a copy of a CUDA tensor's."""
+    """Return a view of a CPU tensor's memory, or a copy of a CUDA tensor's; without gradient."""
     try:
-        result: NDArray[Any] = array.detach().cpu().resolve_conj().resolve_neg().numpy()
+        result: NDArray[Any] = array.numpy(force=True)
     except (TypeError, RuntimeError) as error:
         raise MemoryConversionError("torch", "numpy", "Tensor.numpy", str(error)) from error
     return result
@@ -28,25 +29,39 @@ def to_host(array: torch.Tensor) -> NDArray[Any]:
 
 def from_host(array: NDArray[Any], device: int | str | None) -> torch.Tensor:
     """Return a tensor on the array's memory; a copy where torch cannot represent the array."""
-    if not array.flags.writeable or not _is_native(array) or min(array.strides, default=0) < 0:
-        array = array.astype(array.dtype.newbyteorder("="), order="C")
     try:
-        tensor = torch.from_numpy(array)
-    except TypeError as error:
+        tensor = _view(array)
+        if tensor is None:
+            tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+    except (TypeError, ValueError) as error:
         raise MemoryConversionError("numpy", "torch", "from_numpy", str(error)) from error
-    return place(tensor, device)
+    return tensor if device is None else place(tensor, device)
 
 
-def _is_native(array: NDArray[Any]) -> bool:
-    return array.dtype.isnative
+def _view(array: NDArray[Any]) -> torch.Tensor | None:
+    if not array.flags.writeable:
+        return None
+    try:
+        return torch.from_numpy(array)
+    except ValueError:  # strides that are negative or no multiple of the element; byte order
+        return None
+
+
+def shareable(array: torch.Tensor, *, compact: bool) -> torch.Tensor:
+    try:
+        plain = array.detach().resolve_conj().resolve_neg()
+        if compact and not (plain.is_contiguous() and plain.data_ptr() % 64 == 0):
+            return plain.clone(memory_format=torch.contiguous_format)
+    except (RuntimeError, NotImplementedError) as error:  # sparse, nested, without data
+        raise MemoryConversionError("torch", "any", "dlpack", str(error)) from error
+    return plain
 
 
 def from_dlpack(array: Any, device: int | str | None) -> torch.Tensor:
     try:
         tensor = torch.from_dlpack(array)
     except (TypeError, RuntimeError, BufferError) as error:
-        source = type(array).__module__.partition(".")[0]
-        raise MemoryConversionError(source, "torch", "dlpack", str(error)) from error
+        raise MemoryConversionError("any", "torch", "dlpack", str(error)) from error
     return place(tensor, device)
 
 
@@ -61,13 +76,12 @@ def place(array: torch.Tensor, device: int | str | None) -> torch.Tensor:
 
 
 def cast(array: torch.Tensor, dtype: np.dtype[Any], mode: str) -> torch.Tensor:
-    target = getattr(torch, dtype.name, None)
-    if not isinstance(target, torch.dtype) or array.dtype == torch.uint64:
-        reason = "torch cannot compute with this dtype"
-        raise MemoryConversionError(str(array.dtype), dtype.name, "cast", reason)
+    target = getattr(torch, dtype.name)
     if array.dtype == target:
         return array
-    check_kinds(np.dtype(str(array.dtype).removeprefix("torch.")), dtype)
+    if torch.uint64 in (array.dtype, target):
+        reason = "torch cannot compute with uint64; cast in numpy"
+        raise MemoryConversionError(dtype_name(array), dtype.name, "cast", reason)
     wide = array.to(_WIDER.get(array.dtype, array.dtype))
     if dtype.kind == "b":
         return wide != 0
@@ -84,8 +98,7 @@ def _to_float(array: torch.Tensor, target: torch.dtype, mode: str) -> torch.Tens
     if mode == "refuse" and bool(overflown.any()):
         raise refuse(array.dtype, target, low=array.min().item(), high=array.max().item())
     top = torch.finfo(target).max
-    limit = torch.where(array > 0, top, -top).to(target)
-    return torch.where(overflown, limit, result)
+    return torch.where(overflown, result.clamp(-top, top), result)
 
 
 def _to_int(array: torch.Tensor, target: torch.dtype, mode: str) -> torch.Tensor:
@@ -102,9 +115,8 @@ def _to_int(array: torch.Tensor, target: torch.dtype, mode: str) -> torch.Tensor
         outside = above | below
     if mode == "refuse" and bool(outside.any()):
         raise refuse(array.dtype, target, low=array.min().item(), high=array.max().item())
-    # int64 holds every end except uint64's, which is put in after the last conversion.
     wide = torch.where(outside, 0, array).to(torch.int64)
-    wide = torch.where(above, min(info.max, 2**63 - 1), wide)
+    wide = torch.where(above, info.max, wide)
     wide = torch.where(below, info.min, wide)
     return wide.to(target)
 

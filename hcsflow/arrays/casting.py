@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hcsflow.arrays.libraries import adapter_of, memory_type_of
+from hcsflow.arrays.libraries import adapter_of, dtype_name, memory_type_of
 from hcsflow.errors import MemoryConversionError
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-__all__ = ["cast", "cast_with"]
+__all__ = ["CASTABLE", "MODES", "cast", "cast_with", "refuse"]
 
 MODES = ("saturate", "refuse")
+CASTABLE = (
+    *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
+    *("float16", "float32", "float64"),
+)
+"""Dtypes that are cast to each other, by numpy's names."""
 
 
 def cast(array: Any, dtype: DTypeLike, *, mode: str = "saturate") -> Any:
@@ -28,9 +33,9 @@ def cast(array: Any, dtype: DTypeLike, *, mode: str = "saturate") -> Any:
     Parameters
     ----------
     array : array
-        Any memory type; bool, integer or float.
+        Any memory type and shape; bool, integer or float.
     dtype : dtype-like
-        Numpy name of the dtype wanted.
+        Numpy name of the dtype wanted; the result is of native byte order.
     mode : "saturate" or "refuse"
         What happens to values that do not fit.
 
@@ -42,7 +47,11 @@ def cast(array: Any, dtype: DTypeLike, *, mode: str = "saturate") -> Any:
     Raises
     ------
     MemoryConversionError
-        In mode ``"refuse"``, or if either dtype is not bool, integer or float.
+        In mode ``"refuse"`` where a value does not fit; in either mode, for two dtypes that are
+        not both among bool, integers and floats of up to 64 bits, or between which the library
+        cannot convert exactly.
+    ValueError
+        If there is no such mode.
 
     Examples
     --------
@@ -52,7 +61,12 @@ def cast(array: Any, dtype: DTypeLike, *, mode: str = "saturate") -> Any:
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
-    return adapter_of(memory_type_of(array)).cast(array, np.dtype(dtype), mode)
+    adapter = adapter_of(memory_type_of(array))
+    source, target = dtype_name(array), np.dtype(dtype).newbyteorder("=")
+    if source != target.name and not {source, target.name} <= set(CASTABLE):
+        reason = "only bool, integers and floats of up to 64 bits are cast"
+        raise MemoryConversionError(source, target.name, "cast", reason)
+    return adapter.cast(array, target, mode)
 
 
 def cast_with(xp: Any, array: Any, target: np.dtype[Any], mode: str) -> Any:
@@ -60,7 +74,6 @@ def cast_with(xp: Any, array: Any, target: np.dtype[Any], mode: str) -> Any:
     source = np.dtype(array.dtype)
     if source == target:
         return array
-    check_kinds(source, target)
     if target.kind == "b":
         return array != 0
     if source.kind == "b":
@@ -70,14 +83,6 @@ def cast_with(xp: Any, array: Any, target: np.dtype[Any], mode: str) -> Any:
     if source.kind == "f":
         return _float_to_int(xp, array, target, mode)
     return _int_to_int(xp, array, target, mode)
-
-
-def check_kinds(source: np.dtype[Any], target: np.dtype[Any]) -> None:
-    """Raise MemoryConversionError unless both dtypes are bool, integer or float."""
-    if not {source.kind, target.kind} <= set("biuf"):
-        raise MemoryConversionError(
-            source.name, target.name, "cast", "only bool, integers and floats are cast"
-        )
 
 
 def refuse(source: object, target: object, *, low: object, high: object) -> MemoryConversionError:
@@ -115,7 +120,9 @@ def _float_to_int(xp: Any, array: Any, target: np.dtype[Any], mode: str) -> Any:
     info = np.iinfo(target)
     wide = array if array.dtype.itemsize >= 4 else array.astype(np.float32)
     rounded = xp.rint(wide)
-    low, high = float(rounded.min(initial=0)), float(rounded.max(initial=0))
+    if rounded.size == 0:
+        return rounded.astype(target)
+    low, high = float(rounded.min()), float(rounded.max())
     if low >= info.min and high < 2.0 ** _bits(info):  # the usual case; False for NaN
         return rounded.astype(target)
     # Ends as powers of two: exact in every float, where iinfo.max itself may not be.

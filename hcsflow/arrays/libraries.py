@@ -19,6 +19,7 @@ __all__ = [
     "MEMORY_TYPES",
     "Adapter",
     "Library",
+    "SharingAdapter",
     "adapter_of",
     "check_memory_type",
     "dtype_name",
@@ -39,7 +40,9 @@ class Library:
     adapter : str
         Module that speaks to the library; it alone imports it.
     shares_device : bool
-        Exchanges device memory by DLPack; otherwise only host memory goes in and out.
+        Exchanges memory by DLPack; otherwise only numpy arrays go in and out.
+    takes_views : bool
+        Takes memory of any strides and alignment by DLPack; otherwise C order on 64 bytes alone.
     needs_gpu : bool
         Cannot allocate without a GPU.
     """
@@ -47,15 +50,18 @@ class Library:
     classes: tuple[tuple[str, str], ...]
     adapter: str
     shares_device: bool = True
+    takes_views: bool = True
     needs_gpu: bool = False
 
 
 LIBRARIES: dict[str, Library] = {
-    "numpy": Library((("numpy", "ndarray"),), "hcsflow.arrays._numpy"),
+    "numpy": Library((("numpy", "ndarray"),), "hcsflow.arrays._numpy", shares_device=False),
     "cupy": Library((("cupy", "ndarray"),), "hcsflow.arrays._cupy", needs_gpu=True),
     "torch": Library((("torch", "Tensor"),), "hcsflow.arrays._torch"),
-    "tensorflow": Library((("tensorflow", "Tensor"),), "hcsflow.arrays._tensorflow"),
-    "jax": Library((("jax", "Array"),), "hcsflow.arrays._jax"),
+    "tensorflow": Library(
+        (("tensorflow", "Tensor"),), "hcsflow.arrays._tensorflow", takes_views=False
+    ),
+    "jax": Library((("jax", "Array"),), "hcsflow.arrays._jax", takes_views=False),
     "pyclesperanto": Library(
         (("pyclesperanto", "Array"), ("pyclesperanto_prototype._tier0._pycl", "OCLArray")),
         "hcsflow.arrays._pyclesperanto",
@@ -65,6 +71,10 @@ LIBRARIES: dict[str, Library] = {
 
 MEMORY_TYPES = tuple(LIBRARIES)
 """Names of all memory types, numpy first."""
+
+# What was found once stays so: a class keeps its library, a library stays imported.
+_TYPES: dict[type, str] = {}
+_ADAPTERS: dict[str, Adapter] = {}
 
 
 class Adapter(Protocol):
@@ -76,10 +86,6 @@ class Adapter(Protocol):
 
     def from_host(self, array: ndarray[Any, Any], device: int | str | None) -> Any:
         """Return a numpy array as one of this library, on a device."""
-        ...
-
-    def from_dlpack(self, array: Any, device: int | str | None) -> Any:
-        """Return another library's array as one of this library, in the same memory."""
         ...
 
     def place(self, array: Any, device: int | str | None) -> Any:
@@ -95,6 +101,21 @@ class Adapter(Protocol):
         ...
 
 
+class SharingAdapter(Adapter, Protocol):
+    """Of a library that exchanges memory by DLPack."""
+
+    def shareable(self, array: Any, *, compact: bool) -> Any:
+        """Return the array as DLPack can hand it on: itself, or a copy on the same device.
+
+        ``compact`` asks for C order at an address that is a multiple of 64 bytes.
+        """
+        ...
+
+    def from_dlpack(self, array: Any, device: int | str | None) -> Any:
+        """Return another library's array as one of this library, in the same memory."""
+        ...
+
+
 def find_memory_type(array: object) -> str | None:
     """Return the memory type of an array, or None for anything else. Imports nothing.
 
@@ -103,6 +124,15 @@ def find_memory_type(array: object) -> str | None:
     >>> find_memory_type([1, 2]) is None
     True
     """
+    found = _TYPES.get(type(array))
+    if found is None:
+        found = _find_in_modules(array)
+        if found is not None:
+            _TYPES[type(array)] = found
+    return found
+
+
+def _find_in_modules(array: object) -> str | None:
     for name, library in LIBRARIES.items():
         for module, attribute in library.classes:
             kind = getattr(sys.modules.get(module), attribute, None)
@@ -161,10 +191,14 @@ def is_installed(name: str) -> bool:
     With ``HCSFLOW_NO_GPU=1`` in the environment, libraries that need a GPU count as absent.
     """
     library = LIBRARIES[check_memory_type(name)]
-    if library.needs_gpu and os.environ.get("HCSFLOW_NO_GPU") == "1":
+    if _is_forbidden(library):
         return False
     packages = {module.partition(".")[0] for module, _ in library.classes}
     return any(find_spec(package) is not None for package in packages)
+
+
+def _is_forbidden(library: Library) -> bool:
+    return library.needs_gpu and os.environ.get("HCSFLOW_NO_GPU") == "1"
 
 
 def adapter_of(name: str) -> Adapter:
@@ -175,10 +209,14 @@ def adapter_of(name: str) -> Adapter:
     MemoryConversionError
         If the name is unknown, or the library is not installed or cannot be imported.
     """
+    found = _ADAPTERS.get(name)
+    if found is not None and not _is_forbidden(LIBRARIES[name]):
+        return found
     if not is_installed(name):
         reason = f"{name} is not installed, or HCSFLOW_NO_GPU=1 forbids it"
         raise MemoryConversionError("any", name, "import", reason)
     try:
-        return cast("Adapter", import_module(LIBRARIES[name].adapter))
+        adapter = cast("Adapter", import_module(LIBRARIES[name].adapter))
     except ImportError as error:
         raise MemoryConversionError("any", name, "import", str(error)) from error
+    return _ADAPTERS.setdefault(name, adapter)

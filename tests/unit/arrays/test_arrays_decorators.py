@@ -9,6 +9,7 @@ import cloudpickle
 import numpy as np
 import pytest
 
+from hcsflow import arrays
 from hcsflow.arrays import memory_types
 from hcsflow.arrays import numpy as on_numpy
 from hcsflow.arrays import torch as on_torch
@@ -109,3 +110,49 @@ sys.stdout.buffer.write(cloudpickle.dumps(mine))
     function = cloudpickle.loads(made.stdout)
     np.testing.assert_array_equal(function(STACK), STACK + 1)
     assert contract_of(function).input_type == "numpy"
+
+
+@pytest.mark.parametrize("name", arrays.MEMORY_TYPES)
+def test_each_library_has_its_decorator(name):
+    decorator = getattr(arrays, name)
+    assert decorator.__name__ == name
+
+    @decorator
+    def plain(stack):
+        return stack
+
+    @decorator(oom_recovery=False, input_type="numpy")
+    def mixed(stack):
+        return stack
+
+    assert (contract_of(plain).input_type, contract_of(plain).output_type) == (name, name)
+    found = contract_of(mixed)
+    assert (found.input_type, found.output_type, found.oom_recovery) == ("numpy", name, False)
+    if name != "numpy":
+        with pytest.raises(ContractError, match=f"takes a {name} stack, found numpy"):
+            plain(STACK)
+        with pytest.raises(ContractError, match=f"returns a {name} stack, found numpy"):
+            mixed(STACK)
+
+
+@pytest.mark.parametrize("recovery", [True, False])
+def test_memory_types_keep_whether_memory_may_be_saved(recovery):
+    @memory_types(input_type="numpy", output_type="numpy", oom_recovery=recovery)
+    def function(stack):
+        return stack
+
+    assert contract_of(function).oom_recovery is recovery
+
+
+def test_of_several_results_the_first_is_the_stack():
+    @on_numpy
+    def function(stack):
+        return [1, 2], stack
+
+    with pytest.raises(ContractError, match="returns a numpy stack, found list"):
+        function(STACK)
+
+
+def test_the_hint_says_how_to_convert():
+    with pytest.raises(ContractError, match=r'hcsflow\.arrays\.convert\(stack, "torch"\)'):
+        with_arguments(STACK)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hcsflow.arrays import MEMORY_TYPES, find_memory_type, is_installed, memory_type_of
+from hcsflow.arrays.libraries import _ADAPTERS, adapter_of, dtype_name
 from hcsflow.errors import MemoryConversionError
 
 
@@ -57,6 +58,35 @@ def test_a_gpu_library_counts_as_absent_when_gpus_are_forbidden(monkeypatch):
 def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(MemoryConversionError, match="did you mean 'torch'"):
         is_installed("torhc")
+
+
+def test_a_library_found_once_is_found_again():
+    assert adapter_of("numpy") is adapter_of("numpy")
+
+    class Image(np.ndarray):
+        pass
+
+    for _ in range(2):
+        assert find_memory_type(np.zeros(2).view(Image)) == "numpy"
+        assert find_memory_type(Image) is None
+
+
+def test_an_adapter_that_was_loaded_obeys_a_ban_on_gpus(monkeypatch):
+    monkeypatch.setitem(_ADAPTERS, "cupy", adapter_of("numpy"))
+    assert adapter_of("cupy") is adapter_of("numpy")
+    monkeypatch.setenv("HCSFLOW_NO_GPU", "1")
+    with pytest.raises(MemoryConversionError, match="HCSFLOW_NO_GPU=1 forbids it"):
+        adapter_of("cupy")
+
+
+@pytest.mark.parametrize("dtype", ["bool", ">u2", "float16", "complex64"])
+def test_dtypes_are_called_as_by_numpy(dtype):
+    assert dtype_name(np.zeros(1, dtype)) == np.dtype(dtype).name
+
+
+def test_bfloat16_has_one_name():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    assert dtype_name(torch.zeros(1, dtype=torch.bfloat16)) == "bfloat16"
 
 
 def test_names():

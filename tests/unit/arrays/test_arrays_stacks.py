@@ -5,27 +5,40 @@ import pytest
 
 from hcsflow.arrays import (
     check_stack,
-    is_installed,
     memory_type_of,
     stack_slices,
     to_numpy,
     unstack_slices,
 )
-from hcsflow.arrays.libraries import MEMORY_TYPES, adapter_of
+from hcsflow.arrays.families import lies_on_device
 from hcsflow.errors import ContractError, MemoryConversionError
+from hcsflow.testing.array_checks import why_absent
 
 
 def _planes(n=3):
     return [np.full((4, 5), i, np.uint16) for i in range(n)]
 
 
-@pytest.mark.parametrize("memory_type", MEMORY_TYPES)
+LIBRARIES = [
+    "numpy",
+    "torch",
+    "jax",
+    "pyclesperanto",
+    pytest.param("tensorflow", marks=pytest.mark.tensorflow),
+    pytest.param("cupy", marks=pytest.mark.gpu),
+]
+
+
+def _need(name):
+    reason = why_absent(name)
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("memory_type", LIBRARIES)
 @pytest.mark.parametrize("number", [1, 3])
 def test_round_trip(memory_type, number):
-    if not is_installed(memory_type):
-        pytest.skip(f"{memory_type} is not installed")
-    if memory_type == "cupy" and not adapter_of("cupy").cupy.cuda.is_available():
-        pytest.skip("cupy finds no GPU")
+    _need(memory_type)
     planes = _planes(number)
     stack = stack_slices(planes, memory_type)
     assert memory_type_of(stack) == memory_type
@@ -87,3 +100,42 @@ def test_check_stack_says_whose_result_it_is():
         check_stack(np.zeros((0, 2, 3)), where="step 'x' returned")
     with pytest.raises(ContractError, match=r"use stack\[None\]"):
         check_stack(np.zeros((2, 3)), where="step 'x' returned")
+
+
+@pytest.mark.parametrize("memory_type", LIBRARIES[1:])
+def test_only_three_dimensions_are_planes(memory_type):
+    _need(memory_type)
+    image = stack_slices(_planes(2), memory_type)[0]
+    with pytest.raises(ContractError, match=r"cannot unstack: .* found shape \(4, 5\)"):
+        unstack_slices(image, memory_type)
+    with pytest.raises(ContractError, match=r"plane 0 must be two-dimensional.*\(2, 4, 5\)"):
+        stack_slices([stack_slices(_planes(2), memory_type)], memory_type)
+
+
+@pytest.mark.parametrize("memory_type", LIBRARIES[1:-1])
+def test_a_gpu_that_is_not_there_is_refused(memory_type):
+    _need(memory_type)
+    with pytest.raises(MemoryConversionError, match="numpy to"):
+        stack_slices(_planes(), memory_type, gpu_id=99)
+    with pytest.raises(MemoryConversionError, match="numpy to"):
+        unstack_slices(np.zeros((2, 4, 5), np.uint16), memory_type, gpu_id=99)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("memory_type", ["torch", "cupy"])
+def test_a_gpu_takes_the_stack(memory_type):
+    _need(memory_type)
+    stack = stack_slices(_planes(), memory_type, gpu_id=0)
+    assert lies_on_device(stack)
+    assert all(lies_on_device(plane) for plane in unstack_slices(stack, memory_type, gpu_id=0))
+    assert [plane.max() for plane in unstack_slices(stack, "numpy")] == [0, 1, 2]
+
+
+def test_a_worker_with_a_gpu_stacks_numpy_on_the_host():
+    assert stack_slices(_planes(), "numpy", gpu_id=0).shape == (3, 4, 5)
+
+
+def test_planes_of_numpy_are_views_of_their_stack():
+    stack = np.zeros((2, 4, 5), np.uint16)
+    unstack_slices(stack, "numpy")[1][:] = 7
+    assert stack[1].min() == 7
