@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "ChecksumError",
     "ConfigError",
     "ContractError",
     "FencedError",
@@ -17,6 +18,7 @@ __all__ = [
     "HcsflowError",
     "MemoryConversionError",
     "MissingPlaneError",
+    "OutOfMemoryError",
     "OutputError",
     "OutputLockedError",
     "PathError",
@@ -25,7 +27,9 @@ __all__ = [
     "PlaneError",
     "PlateError",
     "PlateNotFoundError",
+    "ReadOnlyError",
     "StorageResolutionError",
+    "StoreFullError",
     "UsageError",
     "nearest",
 ]
@@ -123,6 +127,10 @@ class ContractError(HcsflowError, TypeError):
     """A step function returned something else than its contract says; fails its well."""
 
 
+class OutOfMemoryError(HcsflowError, MemoryError):
+    """A step function ran out of memory, and so did all that was tried instead; fails its well."""
+
+
 class PlanRefusedError(HcsflowError, ValueError):
     """The plan is sound as a declaration but cannot be run as it is (exit 3)."""
 
@@ -145,6 +153,18 @@ class FencedError(HcsflowError, RuntimeError):
 
 class StorageResolutionError(HcsflowError, LookupError):
     """No storage backend of that name, or none that can do this."""
+
+
+class StoreFullError(HcsflowError, OSError):
+    """A store holds as much as its settings allow; nothing was stored."""
+
+
+class ReadOnlyError(HcsflowError, PermissionError):
+    """A write was asked of a backend that only reads."""
+
+
+class ChecksumError(HcsflowError, ValueError):
+    """What is stored is not what was stored: it was damaged or changed behind our back."""
 
 
 class PathError(HcsflowError, ValueError):

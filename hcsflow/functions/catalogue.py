@@ -19,7 +19,15 @@ from hcsflow.arrays import MEMORY_TYPES
 from hcsflow.contracts import contract_of
 from hcsflow.errors import FunctionNotFoundError, PipelineError, nearest
 
-__all__ = ["CatalogueEntry", "Parameter", "check_parameters", "entry", "find", "names"]
+__all__ = [
+    "CatalogueEntry",
+    "Parameter",
+    "check_parameters",
+    "entry",
+    "find",
+    "names",
+    "variant_of",
+]
 
 GROUP = "hcsflow.functions"
 
@@ -209,6 +217,34 @@ def find(name: str, memory_type: str | None = None) -> Callable[..., Any]:
             f"cannot import {name!r} for {memory_type} from {variants[memory_type]!r}: {error}"
         ) from error
     return cast("Callable[..., Any]", found)
+
+
+def variant_of(path: str, memory_type: str) -> Callable[..., Any] | None:
+    """Return the same function for another memory type; None if the catalogue has none.
+
+    Parameters
+    ----------
+    path : str
+        Import path ``module:qualname`` of any variant.
+    memory_type : str
+        Variant wanted.
+
+    Raises
+    ------
+    FunctionNotFoundError
+        If there is one and it cannot be imported.
+
+    Examples
+    --------
+    >>> variant_of("hcsflow.functions.by_torch:max_projection", "numpy").__module__
+    'hcsflow.functions.projection'
+    >>> variant_of("somewhere:else", "numpy") is None
+    True
+    """
+    for name, variants in _table().items():
+        if path in variants.values() and memory_type in variants:
+            return find(name, memory_type)
+    return None
 
 
 def entry(name: str) -> CatalogueEntry:

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from hcsflow.arrays import conversion_path, convert, memory_type_of
+from hcsflow.arrays import memory_type_of, stack_slices
+from hcsflow.arrays.counting import convert_planned
+from hcsflow.arrays.oom import recover
+from hcsflow.arrays.streams import thread_streams, wait_for
+from hcsflow.contracts import BUILTIN_INPUTS, contract_of
 from hcsflow.errors import ContractError
+from hcsflow.functions.catalogue import variant_of
 from hcsflow.plan import Call
 
 __all__ = ["apply"]
 
+PER_PLANE_INPUTS = ("stage_positions_um", "plane_keys")
+"""Built-in special inputs that have one item per plane of the stack."""
 
-def apply(step: str, call: Call, stack: Any, inputs: Mapping[str, Any]) -> tuple[Any, list[Any]]:
+Result = tuple[Any, list[Any]]
+
+
+def apply(step: str, call: Call, stack: Any, inputs: Mapping[str, Any]) -> Result:
     """Call one function of a step.
+
+    Out of memory, smaller means are tried (`hcsflow.arrays.oom.recover`), unless the contract says
+    ``oom_recovery=False``: the stack is cut where each plane is treated alone and nothing but the
+    stack returned; the catalogue's numpy variant steps in for another library's. Conversions and
+    rungs are counted by `hcsflow.arrays.counting.count_arrays`.
 
     Parameters
     ----------
@@ -24,27 +41,87 @@ def apply(step: str, call: Call, stack: Any, inputs: Mapping[str, Any]) -> tuple
     call : Call
         The function and what it promises.
     stack : array (Z, Y, X)
-        Converted to the function's memory type if need be.
+        Converted to the function's memory type if need be; never changed.
     inputs : mapping
         Special inputs by argument name.
 
     Returns
     -------
     tuple of (array (Z', Y', X'), list)
-        The main output and the special outputs in declared order.
+        The main output and the special outputs in declared order. The main output is of the
+        declared memory type, or numpy where the numpy variant stepped in.
 
     Raises
     ------
     ContractError
         If the result is not what the contract says.
+    OutOfMemoryError
+        If memory runs out by all means.
     """
-    given = stack
-    for memory_type in conversion_path(memory_type_of(stack), call.input_type)[1:]:
-        given = convert(given, memory_type)
-    result = call.func(given, **dict(call.parameters), **inputs)
-    main, extras = _split(step, call, result)
-    _check(step, call, main, len(stack))
+    planes = int(stack.shape[0])
+    if not contract_of(call.func).oom_recovery:
+        return _run(step, call, stack, inputs, slice(0, planes))
+    attempt: Callable[[slice], Result] = partial(_run, step, call, stack, inputs)
+    result: Result = recover(
+        attempt,
+        planes,
+        where=f"step {step!r}: {_name(call)}",
+        join=partial(_joined, call.output_type) if _may_be_cut(call) else None,
+        on_cpu=partial(_on_cpu, step, call, stack, inputs),
+    )
+    return result
+
+
+def _run(step: str, call: Call, stack: Any, inputs: Mapping[str, Any], span: slice) -> Result:
+    """Call a function on some planes of a stack, converted on this thread's streams."""
+    planes = span.stop - span.start
+    is_cut = planes < int(stack.shape[0])
+    with thread_streams():
+        given = convert_planned(stack[span] if is_cut else stack, call.input_type)
+        own = _of_planes(inputs, span) if is_cut else inputs
+        main, extras = _split(step, call, call.func(given, **dict(call.parameters), **own))
+        wait_for(main)
+    _check(step, call, main, planes)
     return main, extras
+
+
+def _of_planes(inputs: Mapping[str, Any], span: slice) -> dict[str, Any]:
+    """Return the built-in inputs of some planes."""
+    return {
+        name: value[span] if name in PER_PLANE_INPUTS and value is not None else value
+        for name, value in inputs.items()
+    }
+
+
+def _may_be_cut(call: Call) -> bool:
+    """Tell whether pieces of the stack give pieces of the result.
+
+    Special outputs and other steps' special values may be of the whole stack: nobody says.
+    """
+    return (
+        contract_of(call.func).per_slice
+        and call.z_out == "same"
+        and not call.special_outputs
+        and set(call.special_inputs) <= set(BUILTIN_INPUTS)
+    )
+
+
+def _joined(memory_type: str, pieces: list[Result]) -> Result:
+    planes = [main[index] for main, _ in pieces for index in range(int(main.shape[0]))]
+    return stack_slices(planes, memory_type), []
+
+
+def _on_cpu(
+    step: str, call: Call, stack: Any, inputs: Mapping[str, Any]
+) -> Callable[[], Result] | None:
+    """Return the call by the catalogue's numpy variant; None where there is no such road."""
+    if call.input_type == "numpy" or not set(call.special_inputs) <= set(BUILTIN_INPUTS):
+        return None
+    func = variant_of(call.function, "numpy")
+    if func is None:
+        return None
+    instead = replace(call, func=func, input_type="numpy", output_type="numpy")
+    return partial(_run, step, instead, stack, inputs, slice(0, int(stack.shape[0])))
 
 
 def _split(step: str, call: Call, result: Any) -> tuple[Any, list[Any]]:
