@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 
+from hcsflow.compiler.blocks import held_objects
 from hcsflow.compiler.inputs import Declared
 from hcsflow.compiler.sizes import is_read_on, plane_nbytes, turn_nbytes
 from hcsflow.config import Backend
@@ -33,7 +34,8 @@ def budget(plan: Plan, _declared: Declared) -> Plan:
 
     Counted are, while a step runs: the planes read and still needed, one group read ahead,
     earlier results still needed, the stack gathered, the result, the function's own
-    temporaries (``working_planes`` of its contract), the encoder's buffers and a fixed overhead.
+    temporaries (``working_planes`` of its contract), the encoder's buffers, objects that NGFF 0.4
+    encodes as a whole, and a fixed overhead.
 
     Raises
     ------
@@ -43,18 +45,27 @@ def budget(plan: Plan, _declared: Declared) -> Plan:
     done = []
     steps = list(plan.steps)
     for segment in plan.segments:
-        peaks = dict(_peaks(plan, segment))
+        blocks = held_objects(plan, segment)
+        peaks = {index: peak + blocks for index, peak in _peaks(plan, segment)}
         for index, peak in peaks.items():
             steps[index] = replace(steps[index], projected_bytes=peak)
         worst = max(peaks, key=lambda index: peaks[index])
         done.append(replace(segment, projected_bytes=peaks[worst]))
         if peaks[worst] > plan.resources.memory_bytes:
-            raise PlanRefusedError(
-                f"step {steps[worst].name!r} would need {peaks[worst] / 1e9:.2f} GB in one task; "
-                f"a worker has {plan.resources.memory_bytes / 1e9:.2f} GB",
-                hint="use fewer workers, or stack fewer planes at a time",
-            )
+            raise _too_large(plan, steps[worst].name, peaks[worst], blocks)
     return plan.replace(steps=tuple(steps), segments=tuple(done))
+
+
+def _too_large(plan: Plan, step: str, peak: int, blocks: int) -> PlanRefusedError:
+    text = (
+        f"step {step!r} would need {peak / 1e9:.2f} GB in one task; "
+        f"a worker has {plan.resources.memory_bytes / 1e9:.2f} GB"
+    )
+    hint = "use fewer workers, or stack fewer planes at a time"
+    if blocks:
+        text += f"; {blocks / 1e9:.2f} GB are objects that NGFF 0.4 encodes as a whole"
+        hint += ", choose chunk_strategy (--chunks) adaptive or file, or NGFF 0.5 (--ngff 0.5)"
+    return PlanRefusedError(text, hint=hint)
 
 
 def _peaks(plan: Plan, segment: Segment) -> Iterator[tuple[int, int]]:

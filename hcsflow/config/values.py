@@ -150,17 +150,18 @@ class ZarrConfig(_Settings):
     store_name : str
         Folder of the plate below the output.
     compressor : ZarrCompressor
-        ZSTD and LZ4 become blosc with that inner codec, ZLIB becomes gzip.
+        ZSTD and LZ4 become blosc with that inner codec, ZLIB becomes gzip in NGFF 0.5.
     compression_level : int
         1 (fast) to 9 (small).
     shuffle : bool
         Byte shuffle before compression.
     chunk_strategy : ZarrChunkStrategy
-        Planes per stored object.
+        Planes per stored object: all of a stored image, one, or as many as fit 2 GiB.
     field_layout : FieldLayout
         One mosaic a well, or one image a field.
     ngff_version : str
-        ``"0.5"`` or ``"0.4"``.
+        ``"0.5"`` (Zarr 3) or ``"0.4"`` (Zarr 2, where objects are encoded as a whole: writing
+        one takes its size in memory).
     ome_zarr_metadata, write_plate_metadata, pyramid : bool
         Parts that may be left out.
     """

@@ -45,6 +45,7 @@ def list_wells(plan: Plan, output: Path, ledger: Ledger) -> dict[str, list[str]]
                 columns=plan.plate.columns,
                 wells=wells,
                 acquisition=plan.plate.acquisition,
+                version=write.image.ngff_version,
             )
         listed[write.output] = wells
     return listed

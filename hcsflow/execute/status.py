@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,13 @@ from hcsflow.journal import (
     read_json,
 )
 from hcsflow.journal import read_failures as _read_failures
+from hcsflow.storage.zarr_nodes import holds_node, node_of
 
 __all__ = ["Finding", "Status", "read_failures", "read_status", "verify_output"]
 
 BLOCK_BYTES = 1 << 22
+
+DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +184,20 @@ def _other_wells(
 
 
 def _listed_paths(output: Path, store: str) -> set[str]:
-    """Return the wells' folders that a plate's document lists."""
-    text = json.loads((output / store / "zarr.json").read_text("utf-8"))
-    return {well["path"] for well in text["attributes"]["ome"]["plate"]["wells"]}
+    """Return the wells' folders that a plate lists.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is no group.
+    OSError, ValueError, KeyError, TypeError
+        If its document cannot be read as a plate's.
+    """
+    group = node_of(output / store)
+    if group is None:
+        raise FileNotFoundError(output / store)
+    found = group.attributes
+    return {well["path"] for well in found.get("ome", found)["plate"]["wells"]}
 
 
 def _check_unit(output: Path, entry: JournalEntry) -> Iterator[Finding]:
@@ -202,7 +215,7 @@ def _check_unit(output: Path, entry: JournalEntry) -> Iterator[Finding]:
         elif found != item.checksum:
             text = f"expected {item.checksum}, found {found}"
             yield Finding("checksum", item.path, entry.well, text)
-        elif path.name == "zarr.json" and read_json(path) is None:
+        elif path.name in DOCUMENTS and read_json(path) is None:
             yield Finding("metadata", item.path, entry.well, "is not valid JSON")
 
 
@@ -214,10 +227,12 @@ def _check_store(
     try:
         listed = _listed_paths(output, store)
     except FileNotFoundError:
-        if any((output / store).glob("*/*/zarr.json")):
-            yield Finding("missing", f"{store}/zarr.json", None, "the plate lists no wells")
+        if any(map(holds_node, (output / store).glob("*/*"))):
+            name = _plate_document(output, store)
+            yield Finding("missing", name, None, "the plate lists no wells")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        yield Finding("metadata", f"{store}/zarr.json", None, f"cannot be read: {error!r}")
+        name = _plate_document(output, store)
+        yield Finding("metadata", name, None, f"cannot be read: {error!r}")
     known = {path: well for well in plate["wells"] if (path := _well_path(well, plate))}
     for path in sorted(listed):
         if known.get(path) not in entries:
@@ -227,6 +242,13 @@ def _check_store(
         if folder.is_dir() and path not in listed and known.get(path) not in entries:
             text = "lies there, neither listed nor on record; run the same command again"
             yield Finding("unlisted", f"{store}/{path}", known.get(path), text)
+
+
+def _plate_document(output: Path, store: str) -> str:
+    """Return the file that lists a plate's wells, by the format of what lies there."""
+    folder = output / store
+    is_v2 = (folder / ".zgroup").exists() or any(folder.glob("*/*/.zgroup"))
+    return f"{store}/{'.zattrs' if is_v2 else 'zarr.json'}"
 
 
 def _well_path(well: str, plate: dict[str, Any]) -> str | None:

@@ -73,12 +73,13 @@ def _tables(
     stage_positions: Sequence[tuple[float, float] | None],
 ) -> Iterable[StoredObject]:
     image_root = folder / write.image.path
+    version = write.image.ngff_version
     for name, frame in roi_tables(write.image, plan.plate.fields, stage_positions).items():
-        yield from write_table(image_root, name, frame, kind="roi_table")
+        yield from write_table(image_root, name, frame, kind="roi_table", version=version)
     for name, labels, frame in sink.tables():
         # label ids recur at each timepoint, and a reader wants one row for each
         tied = labels if len(plan.source.timepoints) == 1 else None
-        yield from write_table(image_root, name, frame, labels=tied)
+        yield from write_table(image_root, name, frame, labels=tied, version=version)
 
 
 def _side_files(write: WritePlan, root: Path, well: str) -> Iterable[tuple[str, StoredObject]]:

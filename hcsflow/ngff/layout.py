@@ -11,6 +11,13 @@ import numpy as np
 from hcsflow.config import FieldLayout, ZarrChunkStrategy, ZarrCompressor, ZarrConfig
 from hcsflow.errors import PlanRefusedError
 from hcsflow.ngff.model import ArrayLayout, Codec, ImageLayout, Region
+from hcsflow.ngff.objects import (
+    MAX_OBJECT_BYTES,
+    encodes_at_most,
+    object_shape,
+    objects_of,
+    require_encodable,
+)
 from hcsflow.ngff.proof import prove_labels, prove_regions
 from hcsflow.ngff.pyramid import plan_pyramid
 from hcsflow.plate import FieldGrid
@@ -94,13 +101,13 @@ def plan_image(  # noqa: PLR0913 - one keyword per independent fact; a bundle wo
     path : str
         Relative to the well's group: ``"0"`` or ``"0/labels/nuclei"``.
     kind : "image" or "label"
-        Labels have no channel axis, dtype uint32 and one shard a level.
+        Labels have no channel axis and dtype uint32; FILE gives them one object a level.
     planes : Planes
         The planes of every well.
     grid : FieldGrid
         Place of each field, by dense field index.
     config : ZarrConfig
-        Codec, chunks, pyramid.
+        Codec, objects, pyramid; NGFF 0.4 is written in Zarr 2, 0.5 in Zarr 3.
     pixel_size_um, z_step_um : float or None
         None: scale 1 without unit.
 
@@ -112,8 +119,8 @@ def plan_image(  # noqa: PLR0913 - one keyword per independent fact; a bundle wo
     Raises
     ------
     PlanRefusedError
-        Settings that are not written yet, a dtype or plane that cannot be stored, a field
-        without a place in the grid.
+        Settings that are not written yet, a dtype or plane that cannot be stored, in Zarr 2 an
+        object that the codec cannot encode, a field without a place in the grid.
     """
     _refuse_config(config)
     _refuse_planes(path, kind, planes)
@@ -141,7 +148,10 @@ def plan_image(  # noqa: PLR0913 - one keyword per independent fact; a bundle wo
     dtype = "uint32" if kind == "label" else planes.dtype
     full = _full(layout, shape, {axis: um or 1.0 for axis, um in scale.items()}, dtype, config)
     lower = (_reduced(full, f"{path}/{level}", level) for level in range(1, num_levels))
-    return replace(layout, levels=(full, *lower))
+    levels = tuple(_shared_out(array, kind, config) for array in (full, *lower))
+    for array in levels:
+        require_encodable(array)
+    return replace(layout, levels=levels)
 
 
 def _full(
@@ -160,10 +170,11 @@ def _full(
         axes=axes,
         shape=shape,
         chunks=(*(1 for _ in axes[:-2]), *layout.pitch_yx),
-        shards=None if _is_file(layout.kind, config) else shape,
+        shards=shape,
         dtype=dtype,
         codec=_codec(config, layout.kind),
         scale=tuple(float(scale.get(axis, 1.0)) for axis in axes),
+        zarr_format=2 if config.ngff_version == "0.4" else 3,
     )
 
 
@@ -172,7 +183,7 @@ def _mosaic(grid_size: tuple[int, int], pitch: tuple[int, int]) -> tuple[int, in
 
 
 def _reduced(full: ArrayLayout, path: str, level: int) -> ArrayLayout:
-    """Return a lower level: y and x divided by 2^level, one shard."""
+    """Return a lower level: y and x divided by 2^level."""
     shape = (*full.shape[:-2], *(size >> level for size in full.shape[-2:]))
     return replace(
         full,
@@ -184,8 +195,19 @@ def _reduced(full: ArrayLayout, path: str, level: int) -> ArrayLayout:
     )
 
 
-def _is_file(kind: str, config: ZarrConfig) -> bool:
-    return kind == "image" and config.chunk_strategy is ZarrChunkStrategy.FILE
+def _shared_out(array: ArrayLayout, kind: str, config: ZarrConfig) -> ArrayLayout:
+    """Return an array, one object so far, as the chunk strategy has it."""
+    if config.chunk_strategy is ZarrChunkStrategy.ADAPTIVE:
+        limit = MAX_OBJECT_BYTES
+        if array.zarr_format == 2:
+            limit = min(limit, encodes_at_most(array.codec) or limit)
+        itemsize = np.dtype(array.dtype).itemsize
+        cut = object_shape(array.shape, array.chunks, itemsize=itemsize, limit=limit)
+        return replace(array, shards=cut)
+    is_full = array.path.endswith("/0")
+    if config.chunk_strategy is ZarrChunkStrategy.FILE and kind == "image" and is_full:
+        return replace(array, shards=None)
+    return array
 
 
 def _axes(layout: ImageLayout) -> tuple[str, ...]:
@@ -200,20 +222,15 @@ def _axes(layout: ImageLayout) -> tuple[str, ...]:
 
 
 def _refuse_config(config: ZarrConfig) -> None:
-    if config.ngff_version != "0.5":
+    if config.ngff_version not in ("0.4", "0.5"):
         raise PlanRefusedError(
-            f"NGFF {config.ngff_version} is not yet written, only 0.5 (Zarr 3)",
+            f"NGFF {config.ngff_version} is not written, only 0.4 (Zarr 2) and 0.5 (Zarr 3)",
             hint="leave ngff_version (--ngff) at 0.5",
         )
     if config.field_layout is not FieldLayout.MOSAIC:
         raise PlanRefusedError(
             f"field layout {config.field_layout.value!r} is not yet written, only 'mosaic'",
             hint="leave field_layout (--layout) at mosaic",
-        )
-    if config.chunk_strategy is ZarrChunkStrategy.ADAPTIVE:
-        raise PlanRefusedError(
-            "chunk strategy 'adaptive' is not yet written, only 'well' and 'file'",
-            hint="choose chunk_strategy (--chunks) well or file",
         )
     if not 1 <= config.compression_level <= 9:
         raise PlanRefusedError(
@@ -269,13 +286,22 @@ def _slots(kind: str, planes: Planes) -> tuple[tuple[int, ...], tuple[tuple[int,
 
 
 def _codec(config: ZarrConfig, kind: str) -> Codec:
+    """Return a codec that the format's readers know.
+
+    Of Zarr 2, JZarr (QuPath, Bio-Formats) has but blosc and zlib, zarrs (Rust) all but zlib.
+    """
+    is_v2 = config.ngff_version == "0.4"
     level = config.compression_level
     if config.compressor is ZarrCompressor.NONE:
         return Codec("none", cname="", level=0, shuffle=False)
     if kind == "label":
+        # shuffled, labels take twice the space
+        if is_v2:
+            return Codec("blosc", cname="zstd", level=1, shuffle=False)
         return Codec("zstd", cname="", level=1, shuffle=False)
     if config.compressor in (ZarrCompressor.ZLIB, ZarrCompressor.GZIP):
-        return Codec("gzip", cname="", level=level, shuffle=False)
+        is_zlib = is_v2 and config.compressor is ZarrCompressor.ZLIB
+        return Codec("zlib" if is_zlib else "gzip", cname="", level=level, shuffle=False)
     cname = "lz4" if config.compressor is ZarrCompressor.LZ4 else "zstd"
     return Codec("blosc", cname=cname, level=level, shuffle=config.shuffle)
 
@@ -333,12 +359,6 @@ def region_of(
 def planes_of(layout: ImageLayout) -> int:
     """Return how many planes of a well are written; absent slots do not count."""
     return len(layout.fields) * len(layout.timepoints) * sum(len(s) for s in layout.slots)
-
-
-def objects_of(layout: ImageLayout) -> int:
-    """Return the stored objects (shards or chunks) of a well's image, all levels."""
-    planes = planes_of(layout)
-    return sum(planes if array.shards is None else 1 for array in layout.levels)
 
 
 def raw_bytes(layout: ImageLayout) -> int:

@@ -1,29 +1,30 @@
-"""Metadata documents of OME-Zarr 0.5 (https://ngff.openmicroscopy.org/0.5) as plain dicts.
+"""Metadata documents of OME-Zarr 0.5 and 0.4 (https://ngff.openmicroscopy.org) as plain dicts.
 
-Every function is pure and returns what one ``zarr.json`` or its attributes hold; nothing depends
-on the time, the machine or the place of the plate.
+NGFF 0.5 is Zarr 3: a node has one ``zarr.json``, NGFF's words stand below ``ome``. NGFF 0.4 is
+Zarr 2: an array has ``.zarray``, a group ``.zgroup`` and ``.zattrs``. Every function is pure;
+nothing depends on the time, the machine or the place of the plate.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from hcsflow.errors import PlateError
+from hcsflow.ngff.colors import label_rgb, unique_colors
 from hcsflow.ngff.model import ArrayLayout, Codec, ImageLayout
 from hcsflow.plate import Channel
 
 __all__ = [
     "VERSION",
     "Document",
+    "Version",
     "Window",
     "array_document",
-    "channel_color",
-    "group_document",
+    "group_documents",
     "image_attributes",
     "label_attributes",
     "labels_attributes",
@@ -34,20 +35,11 @@ __all__ = [
     "well_path",
 ]
 
-VERSION = "0.5"
+Version = Literal["0.4", "0.5"]
+VERSION: Version = "0.5"
 Document = dict[str, Any]
 
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
-
-_COLORS = (
-    (r"dapi|hoechst|blue|405|w?bfp|cfp", "0000FF"),
-    (r"fitc|gfp|green|488|alexa ?488|yfp", "00FF00"),
-    (r"tritc|cy3|orange|555|568|rfp|561", "FF8000"),
-    (r"texas|mcherry|red|594", "FF0000"),
-    (r"cy5|far|647|640|cy7", "FF00FF"),
-    (r"bright|phase|dic|trans|\bbf\b|\btl\b", "FFFFFF"),
-)
-_CYCLE = ("00FFFF", "FF00FF", "FFFF00", "00FF00", "FF0000", "0000FF", "FF8000", "FFFFFF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +60,63 @@ class Window:
     end: float
 
 
-def group_document(attributes: Document | None = None) -> Document:
-    """Return the ``zarr.json`` of a Zarr 3 group."""
-    return {"zarr_format": 3, "node_type": "group", "attributes": attributes or {}}
+def group_documents(
+    attributes: Document | None = None, version: Version = VERSION
+) -> dict[str, Document]:
+    """Return the documents of a group by file name; with the last one it is there.
+
+    Examples
+    --------
+    >>> group_documents({"labels": ["nuclei"]}, "0.4")
+    {'.zattrs': {'labels': ['nuclei']}, '.zgroup': {'zarr_format': 2}}
+    """
+    if version == "0.4":
+        given = {".zattrs": attributes} if attributes else {}
+        return {**given, ".zgroup": {"zarr_format": 2}}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes or {}}
+    return {"zarr.json": group}
 
 
 def array_document(array: ArrayLayout) -> Document:
-    """Return the ``zarr.json`` of a Zarr 3 array, sharded where the layout has shards."""
+    """Return an array's ``zarr.json``, or its ``.zarray`` where the layout is of Zarr 2."""
+    return _array_v2(array) if array.zarr_format == 2 else _array_v3(array)
+
+
+def _array_v2(array: ArrayLayout) -> Document:
+    return {
+        "zarr_format": 2,
+        "shape": list(array.shape),
+        "chunks": list(array.shards or array.chunks),
+        "dtype": np.dtype(array.dtype).newbyteorder("<").str,
+        "compressor": _compressor_v2(array.codec),
+        "fill_value": _fill_value(array),
+        "order": "C",
+        "filters": None,
+        "dimension_separator": "/",
+    }
+
+
+def _compressor_v2(codec: Codec) -> Document | None:
+    """Return a codec's configuration as numcodecs has it."""
+    if codec.name == "none":
+        return None
+    if codec.name != "blosc":
+        return {"id": codec.name, "level": codec.level}
+    return {
+        "id": "blosc",
+        "cname": codec.cname,
+        "clevel": codec.level,
+        "shuffle": int(codec.shuffle),
+        "blocksize": codec.block_bytes,
+    }
+
+
+def _fill_value(array: ArrayLayout) -> float:
+    return 0.0 if np.dtype(array.dtype).kind == "f" else 0
+
+
+def _array_v3(array: ArrayLayout) -> Document:
+    """Return a ``zarr.json``, sharded where the layout has shards."""
     codecs = _codecs(array)
     if array.shards is not None:
         codecs = [_sharding(array.chunks, codecs)]
@@ -88,7 +130,7 @@ def array_document(array: ArrayLayout) -> Document:
             "configuration": {"chunk_shape": list(array.shards or array.chunks)},
         },
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": 0.0 if np.dtype(array.dtype).kind == "f" else 0,
+        "fill_value": _fill_value(array),
         "codecs": codecs,
         "attributes": {},
         "dimension_names": list(array.axes),
@@ -161,6 +203,7 @@ def plate_attributes(
     columns: Sequence[str],
     wells: Sequence[str],
     acquisition: str = "0",
+    version: Version = VERSION,
 ) -> Document:
     """Return the plate group's attributes.
 
@@ -174,6 +217,8 @@ def plate_attributes(
         Canonical names of the wells that are there; listed row by row.
     acquisition : str
         Name of the acquisition, which has id 0.
+    version : "0.4" or "0.5"
+        Of NGFF.
     """
     paths = [well_path(well, rows, columns) for well in wells]
     places = [(*path.split("/"), path) for path in paths]
@@ -184,16 +229,21 @@ def plate_attributes(
         "field_count": 1,
         "name": name,
         "rows": [{"name": row} for row in rows],
-        "version": VERSION,  # said twice: ome-zarr-models warns where the plate lacks it
+        "version": version,  # said twice in 0.5: ome-zarr-models warns where the plate lacks it
         "wells": [{"path": path, "rowIndex": r, "columnIndex": c} for r, c, path in listed],
     }
-    return {"ome": {"version": VERSION, "plate": plate}}
+    return _attributes(version, {"plate": plate})
 
 
-def well_attributes(images: Sequence[str] = ("0",)) -> Document:
+def _attributes(version: Version, found: Document) -> Document:
+    """Return NGFF's words where a version has them: in 0.4 at the top."""
+    return found if version == "0.4" else {"ome": {"version": version, **found}}
+
+
+def well_attributes(images: Sequence[str] = ("0",), version: Version = VERSION) -> Document:
     """Return a well group's attributes; all images are of acquisition 0."""
     listed = [{"path": path, "acquisition": 0} for path in images]
-    return {"ome": {"version": VERSION, "well": {"images": listed, "version": VERSION}}}
+    return _attributes(version, {"well": {"images": listed, "version": version}})
 
 
 def image_attributes(
@@ -217,7 +267,7 @@ def image_attributes(
         Display ranges, by position along the image's channel axis.
     """
     held = [channels[index] for index in layout.channels]
-    drawn = _unique_colors([channel.name for channel in held])
+    drawn = unique_colors([channel.name for channel in held])
     omero = [
         {
             "label": channel.name,
@@ -228,14 +278,17 @@ def image_attributes(
         }
         for channel, color, w in zip(held, drawn, windows, strict=True)
     ]
-    return {
-        "ome": {
-            "version": VERSION,
-            "multiscales": [_multiscale(layout, name)],
-            "omero": {"name": name, "channels": omero},
-        },
-        "hcsflow": _facts(layout, held),
+    version = layout.ngff_version
+    found = {
+        "multiscales": [_multiscale(layout, name)],
+        "omero": {**_stated(version), "name": name, "channels": omero},
     }
+    return {**_attributes(version, found), "hcsflow": _facts(layout, held)}
+
+
+def _stated(version: Version) -> Document:
+    """Return a version where 0.4 states it: within each of its words."""
+    return {"version": version} if version == "0.4" else {}
 
 
 def _facts(layout: ImageLayout, held: Sequence[Channel]) -> Document:
@@ -259,6 +312,7 @@ def _multiscale(layout: ImageLayout, name: str) -> Document:
     is_label = layout.kind == "label"
     how = "nearest: every second pixel" if is_label else "2 × 2 mean, halves rounded up"
     return {
+        **_stated(layout.ngff_version),
         "name": name,
         "type": "nearest" if is_label else "mean",
         "metadata": {"method": "hcsflow.storage.images.halve", "description": how},
@@ -280,31 +334,9 @@ def _axis(axis: str, layout: ImageLayout) -> Document:
     return found
 
 
-def channel_color(name: str) -> str | None:
-    """Return a fluorophore's or light path's usual colour as 6 hex digits, None if unknown.
-
-    Examples
-    --------
-    >>> channel_color("DAPI"), channel_color("Cy5 confocal"), channel_color("w4")
-    ('0000FF', 'FF00FF', None)
-    """
-    found = (color for pattern, color in _COLORS if re.search(pattern, name.lower()))
-    return next(found, None)
-
-
-def _unique_colors(names: Sequence[str]) -> list[str]:
-    """Return a colour for each channel; none twice while there are enough."""
-    chosen: list[str] = []
-    for name in names:
-        usual = channel_color(name)
-        free = [color for color in _CYCLE if color not in chosen]
-        chosen.append(usual if usual and usual not in chosen else (free or _CYCLE)[0])
-    return chosen
-
-
-def labels_attributes(names: Sequence[str]) -> Document:
+def labels_attributes(names: Sequence[str], version: Version = VERSION) -> Document:
     """Return the ``labels`` group's attributes."""
-    return {"ome": {"version": VERSION, "labels": list(names)}}
+    return _attributes(version, {"labels": list(names)})
 
 
 def label_attributes(
@@ -322,28 +354,14 @@ def label_attributes(
         Label values that occur: each gets a colour, for viewers hide a label without one as
         soon as any has one. None: no colours, viewers choose their own.
     """
-    image_label: Document = {"version": VERSION, "source": {"image": "../../"}}
+    version = layout.ngff_version
+    image_label: Document = {"version": version, "source": {"image": "../../"}}
     if values is not None:
         background = {"label-value": 0, "rgba": [0, 0, 0, 0]}
-        drawn = [{"label-value": v, "rgba": [*_label_rgb(v), 255]} for v in values if v]
+        drawn = [{"label-value": v, "rgba": [*label_rgb(v), 255]} for v in values if v]
         image_label["colors"] = [background, *drawn]
-    multiscales = [_multiscale(layout, name)]
-    return {"ome": {"version": VERSION, "multiscales": multiscales, "image-label": image_label}}
-
-
-def _label_rgb(value: int) -> tuple[int, int, int]:
-    """Return a saturated colour; neighbouring values differ most (golden-ratio hue steps)."""
-    hue = (value * 0.6180339887498949) % 1.0 * 6.0
-    rise = round(255 * (hue % 1.0))
-    wheel = (
-        (255, rise, 0),
-        (255 - rise, 255, 0),
-        (0, 255, rise),
-        (0, 255 - rise, 255),
-        (rise, 0, 255),
-        (255, 0, 255 - rise),
-    )
-    return wheel[int(hue) % 6]
+    found = {"multiscales": [_multiscale(layout, name)], "image-label": image_label}
+    return _attributes(version, found)
 
 
 def tables_attributes(names: Sequence[str]) -> Document:

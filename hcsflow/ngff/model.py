@@ -15,7 +15,7 @@ class Codec:
     Parameters
     ----------
     name : str
-        ``"blosc"``, ``"gzip"``, ``"zstd"`` or ``"none"``.
+        ``"blosc"``, ``"gzip"``, ``"zstd"``, ``"none"``, and in Zarr 2 ``"zlib"``.
     cname : str
         Inner codec of blosc (``"zstd"``, ``"lz4"``).
     level : int
@@ -27,7 +27,7 @@ class Codec:
         1.4 to 1.9 times as fast, decodes 1.5 times as fast and needs 2 to 6 % less space.
     """
 
-    name: Literal["blosc", "gzip", "zstd", "none"] = "blosc"
+    name: Literal["blosc", "gzip", "zlib", "zstd", "none"] = "blosc"
     cname: str = "zstd"
     level: int = 1
     shuffle: bool = True
@@ -52,7 +52,7 @@ class ArrayLayout:
     dtype : str
         Numpy name.
     codec : Codec
-        Compressor of the inner chunks.
+        Compressor of the inner chunks, in Zarr 2 of the objects.
     scale : tuple of float
         Physical size of a pixel by axis (µm, s; 1 where unknown).
     zarr_format : 2 or 3
@@ -124,3 +124,8 @@ class ImageLayout:
     has_z_unit: bool = False
     heights: tuple[int, ...] = ()
     slots: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def ngff_version(self) -> Literal["0.4", "0.5"]:
+        """The version of NGFF that its arrays' format belongs to."""
+        return "0.4" if self.levels[0].zarr_format == 2 else "0.5"

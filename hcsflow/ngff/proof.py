@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from hcsflow.errors import PlanRefusedError
-from hcsflow.ngff.model import ImageLayout
+from hcsflow.ngff.model import ArrayLayout, ImageLayout
 
 __all__ = ["prove_labels", "prove_regions"]
 
@@ -44,11 +44,17 @@ def prove_regions(layout: ImageLayout) -> None:
             (*lead, rows * tile[0], columns * tile[1]),
         )
         halves = all(t << level == p for t, p in zip(tile, layout.pitch_yx, strict=True))
-        if found != expected or not halves or array.shards not in (None, array.shape):
+        if found != expected or not halves or not _is_cut_between_chunks(array):
             raise PlanRefusedError(
                 f"array {array.path!r}: chunks and shape {found} do not tile the fields, "
                 f"expected {expected}"
             )
+
+
+def _is_cut_between_chunks(array: ArrayLayout) -> bool:
+    """Tell whether each chunk lies in one object: objects are whole chunks."""
+    sizes = zip(array.shards or array.chunks, array.chunks, array.shape, strict=True)
+    return all(stored % chunk == 0 and chunk <= stored <= total for stored, chunk, total in sizes)
 
 
 def _prove_indices(layout: ImageLayout) -> None:

@@ -40,9 +40,11 @@ class GreyHistogram:
     def add(self, plane: NDArray[Any]) -> None:
         """Count a plane's pixels; the plane is neither kept nor changed."""
         if self._is_exact:
-            self._count(plane.ravel().astype(np.intp) + self._offset)
+            flat = plane.ravel()
+            self._count(flat if not self._offset else flat.astype(np.intp) + self._offset)
         else:
-            values = plane[np.isfinite(plane)].astype(np.float32)
+            with np.errstate(over="ignore"):  # beyond float32 is not finite there
+                values = plane[np.isfinite(plane)].astype(np.float32)
             values = values[np.isfinite(values)]
             if not values.size:
                 return
@@ -50,7 +52,7 @@ class GreyHistogram:
             self._max = max(self._max, float(values.max()))
             self._count((_ordered_bits(values) >> np.uint32(16)).astype(np.intp))
 
-    def _count(self, bins: NDArray[np.intp]) -> None:
+    def _count(self, bins: NDArray[Any]) -> None:
         self._counts += np.bincount(bins, minlength=1 << 16)
 
     def window(self) -> Window:

@@ -12,6 +12,7 @@ import numpy as np
 from hcsflow.errors import ContractError
 from hcsflow.ngff.layout import ImageLayout, region_of
 from hcsflow.ngff.metadata import Window
+from hcsflow.storage.encoding import Encoders
 from hcsflow.storage.histogram import GreyHistogram
 from hcsflow.storage.shards import StoredObject, open_writer
 
@@ -60,7 +61,8 @@ class ImageRecord:
 class ImageWriter:
     """Stream a well's image (or label image) to disk; memory is that of a few planes.
 
-    A context manager: leaving it by an error aborts.
+    In Zarr 2 it is that of the objects under way, which are encoded as a whole, see
+    `hcsflow.ngff.objects.held_bytes`. A context manager: leaving it by an error aborts.
 
     Parameters
     ----------
@@ -68,6 +70,8 @@ class ImageWriter:
         The well's folder; arrays lie below it as the layout says.
     layout : ImageLayout
         The image.
+    encoders : int
+        How many planes are encoded at a time; any number gives the same bytes.
 
     Raises
     ------
@@ -92,10 +96,14 @@ class ImageWriter:
     ['0/0/c/0/0/0', '0/1/c/0/0/0', '0/2/c/0/0/0']
     """
 
-    def __init__(self, root: Path, layout: ImageLayout) -> None:
+    def __init__(self, root: Path, layout: ImageLayout, *, encoders: int = 1) -> None:
         self.root = Path(root)
         self.layout = layout
-        self._writers = [open_writer(self.root / array.path, array) for array in layout.levels]
+        self._encoders = Encoders(encoders)
+        self._writers = [
+            open_writer(self.root / array.path, array, encoders=self._encoders)
+            for array in layout.levels
+        ]
         self._dtype = np.dtype(layout.levels[0].dtype)
         self._histograms = (
             [GreyHistogram(self._dtype) for _ in layout.channels] if layout.kind == "image" else []
@@ -109,7 +117,7 @@ class ImageWriter:
     ) -> None:
         """Store one plane at every level.
 
-        Objects hold planes in the order of these calls, so the same order gives the same bytes.
+        Shards hold planes in the order of these calls, so the same order gives the same bytes.
 
         Parameters
         ----------
@@ -147,6 +155,7 @@ class ImageWriter:
         Planes that were not written are absent and read as 0.
         """
         objects = [stored for writer in self._writers for stored in writer.close()]
+        self._encoders.close()
         return ImageRecord(
             objects=tuple(self._relative(stored) for stored in objects),
             windows=tuple(histogram.window() for histogram in self._histograms),
@@ -158,6 +167,7 @@ class ImageWriter:
         """Remove what was written; safe to call twice."""
         for writer in self._writers:
             writer.abort()
+        self._encoders.close()
 
     def __enter__(self) -> Self:
         return self

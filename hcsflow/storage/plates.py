@@ -11,8 +11,8 @@ from pathlib import Path
 
 from hcsflow.ngff.layout import ArrayLayout, ImageLayout
 from hcsflow.ngff.metadata import (
-    array_document,
-    group_document,
+    VERSION,
+    Version,
     image_attributes,
     label_attributes,
     labels_attributes,
@@ -21,7 +21,11 @@ from hcsflow.ngff.metadata import (
     well_path,
 )
 from hcsflow.plate import Channel
-from hcsflow.storage.documents import write_document
+from hcsflow.storage.documents import (
+    remove_group,
+    write_array_document,
+    write_group_documents,
+)
 from hcsflow.storage.images import ImageRecord
 from hcsflow.storage.shards import StoredObject
 from hcsflow.storage.tables import roi_tables, write_table
@@ -64,16 +68,16 @@ def write_well_documents(
     tuple of StoredObject
         Every document written, paths relative to ``root``.
     """
+    version = image.ngff_version
     attributes = image_attributes(image, name=name, channels=channels, windows=record.windows)
     stored = [
-        write_document(root, "", group_document(well_attributes((image.path,)))),
-        write_document(root, image.path, group_document(attributes)),
+        *write_group_documents(root, "", well_attributes((image.path,), version), version),
+        *write_group_documents(root, image.path, attributes, version),
         *_write_arrays(root, image.levels),
     ]
     if labels:
-        names = [_label_name(layout) for layout, _ in labels]
-        group = group_document(labels_attributes(names))
-        stored.append(write_document(root, f"{image.path}/labels", group))
+        names = labels_attributes([_label_name(layout) for layout, _ in labels], version)
+        stored.extend(write_group_documents(root, f"{image.path}/labels", names, version))
     for layout, label_record in labels:
         stored.extend(write_label_group(root, layout, label_record))
     return tuple(stored)
@@ -94,22 +98,22 @@ def write_label_group(
     Returns
     -------
     tuple of StoredObject
-        The group's document and one for each level.
+        The group's documents and one for each level.
     """
     attributes = label_attributes(layout, name=_label_name(layout), values=record.values)
-    group = write_document(root, layout.path, group_document(attributes))
-    return (group, *_write_arrays(root, layout.levels))
+    group = write_group_documents(root, layout.path, attributes, layout.ngff_version)
+    return (*group, *_write_arrays(root, layout.levels))
 
 
 def _write_arrays(root: Path, arrays: Sequence[ArrayLayout]) -> list[StoredObject]:
-    return [write_document(root, array.path, array_document(array)) for array in arrays]
+    return [write_array_document(root, array) for array in arrays]
 
 
 def _label_name(layout: ImageLayout) -> str:
     return layout.path.rsplit("/", 1)[1]
 
 
-def write_plate_documents(
+def write_plate_documents(  # noqa: PLR0913 - what a plate states
     store: Path,
     plate_name: str,
     *,
@@ -117,10 +121,12 @@ def write_plate_documents(
     columns: Sequence[str],
     wells: Sequence[str],
     acquisition: str = "0",
+    version: Version = VERSION,
 ) -> tuple[StoredObject, ...]:
-    """Write the plate's document, listing exactly the wells given, and its rows'.
+    """Write the plate's documents, listing exactly the wells given, and its rows'.
 
-    NGFF has no plate without wells: with none, the plate's document is removed.
+    NGFF has no plate without wells: with none, the plate's documents are removed. So are those
+    of the other version of NGFF.
 
     Parameters
     ----------
@@ -134,6 +140,8 @@ def write_plate_documents(
         Canonical names of the wells that are whole, in any order.
     acquisition : str
         Name of the acquisition.
+    version : "0.4" or "0.5"
+        Of NGFF: that of the wells.
 
     Returns
     -------
@@ -146,11 +154,17 @@ def write_plate_documents(
         If a well lies outside the plate; nothing was written.
     """
     if not wells:
-        (store / "zarr.json").unlink(missing_ok=True)
+        remove_group(store)
         return ()
     attributes = plate_attributes(
-        plate_name, rows=rows, columns=columns, wells=wells, acquisition=acquisition
+        plate_name,
+        rows=rows,
+        columns=columns,
+        wells=wells,
+        acquisition=acquisition,
+        version=version,
     )
     used = {well_path(well, rows, columns).split("/")[0] for well in wells}
-    documents = [write_document(store, row, group_document()) for row in rows if row in used]
-    return (*documents, write_document(store, "", group_document(attributes)))
+    groups = [(row, None) for row in rows if row in used] + [("", attributes)]
+    written = [write_group_documents(store, path, found, version) for path, found in groups]
+    return tuple(stored for group in written for stored in group)

@@ -7,7 +7,6 @@ NGFF knows no tables: readers that do not know ngio's convention leave them alon
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,9 +17,10 @@ import pyarrow.parquet as pq
 
 from hcsflow.errors import ContractError
 from hcsflow.ngff.layout import ImageLayout
-from hcsflow.ngff.metadata import group_document, table_attributes, tables_attributes
-from hcsflow.storage.documents import write_document
+from hcsflow.ngff.metadata import VERSION, Version, table_attributes, tables_attributes
+from hcsflow.storage.documents import write_group_documents
 from hcsflow.storage.shards import StoredObject, checksum_of
+from hcsflow.storage.zarr_nodes import node_of
 
 __all__ = ["FILE_NAME", "roi_tables", "write_table"]
 
@@ -35,6 +35,7 @@ def write_table(
     *,
     kind: Literal["feature_table", "roi_table"] = "feature_table",
     labels: str | None = None,
+    version: Version = VERSION,
 ) -> tuple[StoredObject, ...]:
     """Write a table beside an image, and list it.
 
@@ -51,11 +52,13 @@ def write_table(
         A feature table without ``labels`` is stored as ngio's generic table.
     labels : str or None
         Label image whose values the column label holds.
+    version : "0.4" or "0.5"
+        Of NGFF: that of the image.
 
     Returns
     -------
     tuple of StoredObject
-        The table's file, its document, and the list of tables as it is now; paths relative to
+        The table's file, its documents, and the list of tables as it is now; paths relative to
         the well's folder. The list is written again by the next table: its last record holds.
 
     Raises
@@ -72,10 +75,10 @@ def write_table(
         _check_index(name, frame, attributes["index_key"])
     root, group = image_root.parent, f"{image_root.name}/tables"
     file = _write_parquet(root, f"{group}/{name}/{FILE_NAME}", frame)
-    document = write_document(root, f"{group}/{name}", group_document(attributes))
+    documents = write_group_documents(root, f"{group}/{name}", attributes, version)
     names = [*(n for n in _listed(image_root) if n != name), name]
-    listed = write_document(root, group, group_document(tables_attributes(names)))
-    return file, document, listed
+    listed = write_group_documents(root, group, tables_attributes(names), version)
+    return file, *documents, *listed
 
 
 def _check_index(name: str, frame: pd.DataFrame, key: str) -> None:
@@ -93,10 +96,8 @@ def _check_index(name: str, frame: pd.DataFrame, key: str) -> None:
 
 
 def _listed(image_root: Path) -> list[str]:
-    file = image_root / "tables" / "zarr.json"
-    if not file.exists():
-        return []
-    return list(json.loads(file.read_bytes())["attributes"]["tables"])
+    group = node_of(image_root / "tables")
+    return [] if group is None else list(group.attributes["tables"])
 
 
 def _write_parquet(root: Path, path: str, frame: pd.DataFrame) -> StoredObject:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcsflow.ngff.metadata import well_path
+from hcsflow.storage.zarr_nodes import holds_node
 from hcsflow.view.html import colour_of, format_number
 from hcsflow.view.record import RunRecord
 from hcsflow.view.thumbnails import read_scene
@@ -75,7 +76,7 @@ def _intensities(record: RunRecord, wells: Sequence[str]) -> list[tuple[str, Map
     found: dict[int, dict[str, float]] = {}
     for well in wells:
         root = image_root(record, well)
-        if not (root / "zarr.json").is_file():
+        if not holds_node(root):
             continue
         for number, plane in enumerate(read_scene(root, side=COARSE_SIDE).pixels):
             acquired = plane[plane > 0]

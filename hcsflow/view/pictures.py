@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hcsflow.storage.zarr_nodes import holds_node
 from hcsflow.view.heat import HeatMap, image_root
 from hcsflow.view.record import RunRecord
 from hcsflow.view.thumbnails import Crop, Picture, paint, read_scene, windows_of
@@ -68,7 +69,7 @@ def choose_pictures(record: RunRecord, ranked: HeatMap | None) -> Pictures:
         over the plate.
     """
     finished = {well.well: image_root(record, well.well) for well in record.with_status("done")}
-    roots = {well: root for well, root in finished.items() if (root / "zarr.json").is_file()}
+    roots = {well: root for well, root in finished.items() if holds_node(root)}
     if not roots:
         return Pictures()
     share = THUMBNAIL_BYTES // len(roots)

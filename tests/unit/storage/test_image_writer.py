@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from hcsflow.config import ZarrChunkStrategy, ZarrConfig
 from hcsflow.errors import ContractError
+from hcsflow.ngff import layout as layouts
 from hcsflow.ngff.layout import objects_of, plan_image, slot_of
-from hcsflow.ngff.metadata import array_document
 from hcsflow.plan import PlaneSet
 from hcsflow.plate import FieldGrid
 from hcsflow.storage import images
-from hcsflow.storage.documents import write_document
+from hcsflow.storage.documents import write_array_document
 from hcsflow.storage.histogram import GreyHistogram
 from hcsflow.storage.images import ImageWriter, halve
 
@@ -62,7 +62,7 @@ def write_all(root, layout, planes, make=pixels_of):
             writer.write(key.field, key.timepoint, key.channel, slot, plane)
         record = writer.close()
     for array in layout.levels:
-        write_document(root, array.path, array_document(array))
+        write_array_document(root, array)
     return record
 
 
@@ -78,11 +78,16 @@ def expected_levels(layout, planes):
     return full
 
 
-@pytest.mark.parametrize("strategy", ["well", "file"])
+VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.5"])
+
+
+@VERSIONS
+@pytest.mark.parametrize("strategy", ["well", "file", "adaptive"])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "float32"])
-def test_planes_are_read_back_where_they_belong(tmp_path, strategy, dtype):
+def test_planes_are_read_back_where_they_belong(tmp_path, monkeypatch, strategy, dtype, version):
+    monkeypatch.setattr(layouts, "MAX_OBJECT_BYTES", 4 * 128 * 128 * np.dtype(dtype).itemsize)
     planes = planes_of(dtype=dtype, fields=(0, 1, 2), timepoints=(0, 1))
-    layout = lay_out(planes, chunk_strategy=ZarrChunkStrategy(strategy))
+    layout = lay_out(planes, chunk_strategy=strategy, ngff_version=version)
     record = write_all(tmp_path, layout, planes)
     assert len(record.objects) == objects_of(layout)
     assert record.planes == planes.num_planes
@@ -106,6 +111,18 @@ def test_records_name_the_files(tmp_path):
     files = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("c/**/*") if p.is_file()}
     assert {stored.path for stored in record.objects} == files
     assert record.nbytes == sum((tmp_path / name).stat().st_size for name in files)
+
+
+def test_black_planes_are_stored_in_zarr_2_and_absent_objects_are_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(layouts, "MAX_OBJECT_BYTES", 4 * 128 * 128 * 2)
+    planes = planes_of(channels=(0, 1), z=((0, 1, 2), (0,)))
+    settings_ = {"pyramid": False, "ngff_version": "0.4", "chunk_strategy": "adaptive"}
+    layout = lay_out(planes, **settings_)
+    assert layout.levels[0].shards == (1, 1, 256, 256)
+    record = write_all(tmp_path, layout, planes, lambda *_: np.zeros((128, 128), "uint16"))
+    assert sorted(o.path for o in record.objects) == [
+        f"0/0/{place}/0/0" for place in ("0/0", "0/1", "0/2", "1/0")
+    ]
 
 
 @pytest.mark.parametrize("strategy", ["well", "file"])
@@ -198,10 +215,32 @@ def test_a_plane_of_another_size_or_dtype_is_refused(tmp_path, plane):
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
-def test_the_same_calls_give_the_same_bytes(tmp_path, hash_tree):
+@VERSIONS
+@pytest.mark.parametrize("compressor", ["zstd", "lz4", "zlib", "gzip", "none"])
+@pytest.mark.parametrize("kind", ["image", "label"])
+def test_every_compressor_is_read_by_zarr_and_tensorstore(tmp_path, kind, compressor, version):
+    ts = pytest.importorskip("tensorstore")
+    planes = planes_of(channels=(0,), z=((0,),), dtype="uint32")
+    settings_ = {"compressor": compressor, "compression_level": 3, "ngff_version": version}
+    layout = lay_out(planes, kind=kind, **settings_)
+    write_all(tmp_path, layout, planes)
+    for array in layout.levels:
+        folder = tmp_path / array.path
+        found = zarr.open_array(folder, mode="r")[:]
+        driver = "zarr" if version == "0.4" else "zarr3"
+        spec = {"driver": driver, "kvstore": {"driver": "file", "path": str(folder)}}
+        np.testing.assert_array_equal(ts.open(spec).result().read().result(), found)
+    assert found.any()
+
+
+@VERSIONS
+@pytest.mark.parametrize("strategy", ["well", "adaptive"])
+def test_the_same_calls_give_the_same_bytes(tmp_path, hash_tree, monkeypatch, version, strategy):
+    monkeypatch.setattr(layouts, "MAX_OBJECT_BYTES", 100_000)
     planes = planes_of(timepoints=(0, 1))
     for folder in ("a", "b"):
-        write_all(tmp_path / folder, lay_out(planes), planes)
+        layout = lay_out(planes, ngff_version=version, chunk_strategy=strategy)
+        write_all(tmp_path / folder, layout, planes)
     assert hash_tree(tmp_path / "a") == hash_tree(tmp_path / "b")
 
 

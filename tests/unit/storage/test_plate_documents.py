@@ -12,13 +12,17 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from ome_zarr_models import v04, v05  # before any ngio: after it, 1.7 takes 0.4 for 0.5
+from ome_zarr_models.common.omero import Omero
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from hcsflow.config import ZarrChunkStrategy, ZarrConfig
+from hcsflow.config import ZarrConfig
 from hcsflow.errors import ContractError, PlateError
+from hcsflow.ngff import layout as layouts
+from hcsflow.ngff.colors import channel_color
 from hcsflow.ngff.layout import plan_image, slot_of
-from hcsflow.ngff.metadata import Window, channel_color, image_attributes
+from hcsflow.ngff.metadata import Window, image_attributes
 from hcsflow.plan import PlaneSet
 from hcsflow.plate import Channel, FieldGrid
 from hcsflow.storage.images import ImageWriter
@@ -44,22 +48,31 @@ SIDE = 128
 class SmallWell:
     """Three fields in a 2 × 2 grid; pixels encode their key; labels of 6 nuclei a field."""
 
-    def __init__(self, *, strategy="well", timepoints=1, z=((0, 1, 2), (0, 1, 2), (0,)), um=UM):
+    def __init__(
+        self,
+        *,
+        strategy="well",
+        timepoints=1,
+        z=((0, 1, 2), (0, 1, 2), (0,)),
+        um=UM,
+        version="0.5",
+    ):
         times = tuple(range(timepoints))
         size = (SIDE, SIDE)
         self.planes = PlaneSet((0, 1, 2), times, (0, 1, 2), z, size, "uint16")
         self.label_planes = PlaneSet((0, 1, 2), times, (0,), ((0,),), size, "uint32", ("z",))
-        self.image = self._lay_out("0", "image", self.planes, strategy, um)
-        self.labels = self._lay_out("0/labels/nuclei", "label", self.label_planes, strategy, um)
+        settings = {"chunk_strategy": strategy, "ngff_version": version}
+        self.image = self._lay_out("0", "image", self.planes, um, **settings)
+        self.labels = self._lay_out("0/labels/nuclei", "label", self.label_planes, um, **settings)
 
     @staticmethod
-    def _lay_out(path, kind, planes, strategy, um):
+    def _lay_out(path, kind, planes, um, **settings):
         return plan_image(
             path=path,
             kind=kind,
             planes=planes,
             grid=FieldGrid(2, 2, ((0, 1), (1, 0), (0, 0)), "drawn"),
-            config=ZarrConfig(chunk_strategy=ZarrChunkStrategy(strategy)),
+            config=ZarrConfig(**settings),
             pixel_size_um=um,
             z_step_um=Z_UM if um else None,
         )
@@ -105,80 +118,105 @@ class SmallWell:
             labels=[(self.labels, label_record)],
         )
         stages = [(-100.0, 250.5), None, (0.0, 75.25)]
+        version = self.image.ngff_version
         for table, frame in roi_tables(self.image, ("3", "7", "9"), stages).items():
-            stored += write_table(root / "0", table, frame, kind="roi_table")
-        stored += write_table(root / "0", "nuclei", self.features, labels="nuclei")
-        stored += write_table(root / "0", "summary", pd.DataFrame({"nuclei": [18]}))
+            stored += write_table(root / "0", table, frame, kind="roi_table", version=version)
+        stored += write_table(root / "0", "nuclei", self.features, labels="nuclei", version=version)
+        summary = pd.DataFrame({"nuclei": [18]})
+        stored += write_table(root / "0", "summary", summary, version=version)
         return {one.path: one for one in stored}
 
 
-def list_wells(store, wells):
-    return write_plate_documents(store, "P 1", rows=ROWS, columns=COLUMNS, wells=wells)
+def list_wells(store, wells, version="0.5"):
+    labels = {"rows": ROWS, "columns": COLUMNS}
+    return write_plate_documents(store, "P 1", **labels, wells=wells, version=version)
+
+
+def write_plate(store, version):
+    for well in ("B03", "C05"):
+        SmallWell(version=version).write(store / well[0] / well[1:], well)
+    list_wells(store, ["C05", "B03"], version)
+    return store
 
 
 @pytest.fixture(scope="module")
 def plate(tmp_path_factory):
-    store = tmp_path_factory.mktemp("plate") / "images.zarr"
-    for well in ("B03", "C05"):
-        SmallWell().write(store / well[0] / well[1:], well)
-    list_wells(store, ["C05", "B03"])
-    return store
+    return write_plate(tmp_path_factory.mktemp("plate") / "images.zarr", "0.5")
 
 
-@pytest.fixture(params=["well", "file", "timepoints", "flat", "no-pixel-size"])
-def any_plate(request, tmp_path):
+@pytest.fixture(scope="module", params=["0.4", "0.5"])
+def each_version(request, tmp_path_factory):
+    return write_plate(tmp_path_factory.mktemp("plate") / "images.zarr", request.param)
+
+
+@pytest.fixture(params=["0.4", "0.5"])
+def version(request):
+    return request.param
+
+
+@pytest.fixture(params=["well", "file", "adaptive", "timepoints", "flat", "no-pixel-size"])
+def any_plate(request, tmp_path, monkeypatch, version):
+    monkeypatch.setattr(layouts, "MAX_OBJECT_BYTES", 3 * SIDE * SIDE * 2)
     kinds = {
         "well": {},
         "file": {"strategy": "file"},
+        "adaptive": {"strategy": "adaptive"},
         "timepoints": {"timepoints": 2},
         "flat": {"z": ((0,),) * 3},
         "no-pixel-size": {"um": None},
     }
     store = tmp_path / "images.zarr"
-    SmallWell(**kinds[request.param]).write(store / "H" / "12", "H12")
-    list_wells(store, ["H12"])
+    SmallWell(**kinds[request.param], version=version).write(store / "H" / "12", "H12")
+    list_wells(store, ["H12"], version)
     return store
 
 
 def attributes_of(group):
+    if (group / ".zgroup").exists():
+        return json.loads((group / ".zattrs").read_text())
     return json.loads((group / "zarr.json").read_text())["attributes"]
+
+
+def ome_of(group):
+    found = attributes_of(group)
+    return found.get("ome", found)
 
 
 def documents_of(store):
     """Yield (schema's name, attributes) of everything that NGFF describes."""
     yield "plate", attributes_of(store)
-    for file in sorted(store.rglob("zarr.json")):
-        ome = attributes_of(file.parent).get("ome", {})
+    for file in sorted({*store.rglob("zarr.json"), *store.rglob(".zattrs")}):
+        found = attributes_of(file.parent)
+        ome = found.get("ome", found)
         for word, model in (("well", "well"), ("image-label", "label"), ("omero", "image")):
             if word in ome:
-                yield model, {"ome": ome}
+                yield model, found
         if "image-label" in ome:
-            yield "image", {"ome": ome}
+            yield "image", found
 
 
-def test_ome_zarr_models_takes_all_without_a_warning(any_plate):
-    from ome_zarr_models import v05
-    from ome_zarr_models.common.omero import Omero
+def test_ome_zarr_models_takes_all_without_a_warning(any_plate, version):
+    models = v04 if version == "0.4" else v05
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         group = zarr.open_group(any_plate, mode="r")
-        assert v05.HCS.from_zarr(group).n_wells == 1
-        v05.Well.from_zarr(group["H/12"])
-        image = v05.Image.from_zarr(group["H/12/0"])
-        v05.ImageLabel.from_zarr(group["H/12/0/labels/nuclei"])
-        v05.Labels.from_zarr(group["H/12/0/labels"])
+        assert models.HCS.from_zarr(group).n_wells == 1
+        models.Well.from_zarr(group["H/12"])
+        image = models.Image.from_zarr(group["H/12/0"])
+        models.ImageLabel.from_zarr(group["H/12/0/labels/nuclei"])
+        models.Labels.from_zarr(group["H/12/0/labels"])
     multiscale = image.ome_attributes.multiscales[0]
     assert multiscale.name == "H12"
-    omero = Omero.model_validate(attributes_of(any_plate / "H/12/0")["ome"]["omero"])
+    omero = Omero.model_validate(ome_of(any_plate / "H/12/0")["omero"])
     assert omero.channels[0].color == "0000FF"
 
 
-def test_the_official_schemas_take_all_strictly(any_plate):
+def test_the_official_schemas_take_all_strictly(any_plate, version):
     found = importlib.util.find_spec("ngff_zarr")
     if found is None or found.submodule_search_locations is None:
         pytest.skip("the official JSON schemas come with ngff-zarr, which is not installed")
-    folder = Path(next(iter(found.submodule_search_locations))) / "spec/0.5/schemas"
+    folder = Path(next(iter(found.submodule_search_locations))) / f"spec/{version}/schemas"
     schemas = {p.stem: json.loads(p.read_text()) for p in folder.glob("*.schema")}
     registry = Registry().with_resources(
         (s["$id"], Resource.from_contents(s, default_specification=DRAFT202012))
@@ -219,11 +257,11 @@ def test_without_a_pixel_size_there_is_no_unit(tmp_path):
     assert image["hcsflow"]["pixel_size_um"] is None
 
 
-def test_ngio_cuts_each_field_out_by_its_roi(plate):
+def test_ngio_cuts_each_field_out_by_its_roi(each_version):
     import ngio
 
     well = SmallWell()
-    container = ngio.open_ome_zarr_container(plate / "B/03/0", mode="r")
+    container = ngio.open_ome_zarr_container(each_version / "B/03/0", mode="r")
     image = container.get_image()
     assert container.list_tables() == ["FOV_ROI_table", "well_ROI_table", "nuclei", "summary"]
     rois = container.get_table("FOV_ROI_table")
@@ -247,10 +285,10 @@ def test_ngio_cuts_each_field_out_by_its_roi(plate):
     assert image.get_roi(whole).shape == (3, 3, 2 * SIDE, 2 * SIDE)
 
 
-def test_ngio_reads_features_tied_to_labels(plate):
+def test_ngio_reads_features_tied_to_labels(each_version):
     import ngio
 
-    container = ngio.open_ome_zarr_container(plate / "B/03/0", mode="r")
+    container = ngio.open_ome_zarr_container(each_version / "B/03/0", mode="r")
     table = container.get_table("nuclei")
     assert table.table_type() == "feature_table"
     assert table.reference_label == "nuclei"
@@ -261,12 +299,12 @@ def test_ngio_reads_features_tied_to_labels(plate):
     assert values == set(table.dataframe.index)
 
 
-def test_ngio_lists_wells_and_channels(plate):
+def test_ngio_lists_wells_and_channels(each_version):
     import ngio
 
-    opened = ngio.open_ome_zarr_plate(plate, mode="r")
+    opened = ngio.open_ome_zarr_plate(each_version, mode="r")
     assert opened.wells_paths() == ["B/03", "C/05"]
-    image = ngio.open_ome_zarr_container(plate / "C/05/0", mode="r").get_image()
+    image = ngio.open_ome_zarr_container(each_version / "C/05/0", mode="r").get_image()
     assert image.channel_labels == ["DAPI", "FITC", "FITC_05 (w3)"]
     assert (image.pixel_size.x, image.pixel_size.z) == (UM, Z_UM)
 
@@ -290,16 +328,16 @@ def test_roi_tables_state_true_extents_where_tiles_are_padded():
     assert fields["len_x_micrometer"].tolist() == [516.5] * 2
 
 
-def test_every_label_has_a_colour_and_the_background_none(plate):
-    colors = attributes_of(plate / "B/03/0/labels/nuclei")["ome"]["image-label"]["colors"]
+def test_every_label_has_a_colour_and_the_background_none(each_version):
+    colors = ome_of(each_version / "B/03/0/labels/nuclei")["image-label"]["colors"]
     drawn = {c["label-value"]: c["rgba"] for c in colors}
     assert drawn[0] == [0, 0, 0, 0]
     assert set(drawn) == {0, *SmallWell().features["label"]}
     assert len({tuple(c) for c in drawn.values()}) == len(drawn)
 
 
-def test_records_cover_every_file_of_the_well(tmp_path):
-    stored = SmallWell(strategy="file").write(tmp_path, "B03")
+def test_records_cover_every_file_of_the_well(tmp_path, version):
+    stored = SmallWell(strategy="file", version=version).write(tmp_path, "B03")
     files = {p.relative_to(tmp_path).as_posix(): p for p in tmp_path.rglob("*") if p.is_file()}
     assert set(files) == set(stored)
     for path, file in files.items():
@@ -307,9 +345,9 @@ def test_records_cover_every_file_of_the_well(tmp_path):
         assert stored[path][1:] == (len(data), checksum_of(data))
 
 
-def test_the_same_well_gives_the_same_bytes(tmp_path, hash_tree):
+def test_the_same_well_gives_the_same_bytes(tmp_path, hash_tree, version):
     for folder in ("a", "b"):
-        SmallWell().write(tmp_path / folder, "B03")
+        SmallWell(version=version).write(tmp_path / folder, "B03")
     assert hash_tree(tmp_path / "a") == hash_tree(tmp_path / "b")
 
 
@@ -327,6 +365,28 @@ def test_the_plate_lists_exactly_the_wells_given(tmp_path):
     assert not list(store.rglob("*.part"))
     assert list_wells(store, []) == ()
     assert not (store / "zarr.json").exists()
+
+
+def test_a_plate_of_0_4_lists_its_wells_at_the_top(tmp_path):
+    store = tmp_path / "images.zarr"
+    list_wells(store, ["C05", "B03"], "0.4")
+    plate = attributes_of(store)["plate"]
+    assert [w["path"] for w in plate["wells"]] == ["B/03", "C/05"]
+    assert plate["version"] == "0.4"
+    files = {p.relative_to(store).as_posix() for p in store.rglob("*") if p.is_file()}
+    assert files == {".zattrs", ".zgroup", "B/.zgroup", "C/.zgroup"}
+
+
+@pytest.mark.parametrize(("before", "after"), [("0.4", "0.5"), ("0.5", "0.4")])
+def test_a_plate_written_in_the_other_version_is_one_plate(tmp_path, before, after):
+    store = tmp_path / "images.zarr"
+    list_wells(store, ["B03", "C05"], before)
+    list_wells(store, ["B03"], after)
+    assert zarr.open_group(store, mode="r").metadata.zarr_format == (2 if after == "0.4" else 3)
+    files = {p.name for p in store.iterdir() if p.is_file()}
+    assert files == ({".zattrs", ".zgroup"} if after == "0.4" else {"zarr.json"})
+    list_wells(store, [], after)
+    assert not [p for p in store.iterdir() if p.is_file()]
 
 
 def test_a_well_outside_the_plate_is_refused_before_anything_is_written(tmp_path):
@@ -348,9 +408,9 @@ def test_a_table_that_cannot_be_tied_to_its_labels_is_refused(tmp_path, frame, m
     assert not (tmp_path / "0").exists()
 
 
-def test_a_table_written_again_is_listed_once(tmp_path):
+def test_a_table_written_again_is_listed_once(tmp_path, version):
     for count in (1, 2):
-        write_table(tmp_path / "0", "summary", pd.DataFrame({"n": [count]}))
+        write_table(tmp_path / "0", "summary", pd.DataFrame({"n": [count]}), version=version)
     assert attributes_of(tmp_path / "0/tables") == {"tables": ["summary"]}
     assert pq.read_table(tmp_path / "0/tables/summary/table.parquet")["n"].to_pylist() == [2]
 
@@ -373,7 +433,7 @@ def test_channels_have_their_usual_colour(name, color):
 def test_channels_of_one_fluorophore_differ_in_colour():
     channels = tuple(Channel(f"w{n}", f"DAPI {n}", 1) for n in range(8))
     planes = PlaneSet((0,), (0,), tuple(range(8)), ((0,),) * 8, (64, 64), "uint16")
-    layout = SmallWell._lay_out("0", "image", planes, "well", UM)
+    layout = SmallWell._lay_out("0", "image", planes, UM)
     windows = [Window(0, 1, 0, 1)] * 8
     found = image_attributes(layout, name="x", channels=channels, windows=windows)
     assert len({c["color"] for c in found["ome"]["omero"]["channels"]}) == 8
