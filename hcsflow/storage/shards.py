@@ -1,249 +1,145 @@
-"""Zarr 3 chunks and shards, streamed: encoded one by one, appended in call order.
+"""Zarr arrays on disk, streamed: chunks encoded one by one, appended in call order.
 
 A shard (``sharding_indexed``, Zarr extension spec v1.0) is its encoded inner chunks in any order,
 then an index of (offset, nbytes) per inner chunk as little-endian uint64, row-major, with
 2^64 - 1 for absent ones, then the CRC-32C of that index as little-endian uint32.
 
-Nothing is buffered but one chunk, so memory does not depend on the array's size. The same calls
-give the same bytes: encoders run on one thread (blosc's bytes depend on its threads), gzip
-carries no time.
+A shard's chunks go to its file as they are encoded, so memory does not depend on the array's
+size: as many chunks are held as are encoded at a time, and one.
 """
 
 from __future__ import annotations
 
-import gzip
 import struct
-from collections.abc import Callable
-from math import prod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
-import numcodecs.blosc
 import numpy as np
-from numcodecs.zstd import Zstd
-from numpy.typing import NDArray
 
-from hcsflow.errors import ContractError
-from hcsflow.ngff.model import ArrayLayout, Codec
+from hcsflow.ngff.model import ArrayLayout
+from hcsflow.storage.chunks import ArrayWriter, BlockWriter, ChunkWriter, Index, chunk_key
+from hcsflow.storage.encoding import Encoders
+from hcsflow.storage.objects import ObjectFile, StoredObject, checksum_of
 
-__all__ = ["ChunkWriter", "ShardWriter", "StoredObject", "checksum_of", "chunk_key", "open_writer"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "ABSENT",
+    "MAX_OPEN_FILES",
+    "ArrayWriter",
+    "BlockWriter",
+    "ChunkWriter",
+    "Encoders",
+    "ShardWriter",
+    "StoredObject",
+    "checksum_of",
+    "chunk_key",
+    "open_writer",
+]
 
 ABSENT = 2**64 - 1
 """Offset and size of an inner chunk that is not there."""
 
-Encoder = Callable[[NDArray[Any]], bytes]
+MAX_OPEN_FILES = 32
+"""File handles that one `ShardWriter` keeps; shards beyond are reopened when their turn comes."""
 
 
-class StoredObject(NamedTuple):
-    """One file of a store: path relative to the writer's root, size, ``crc32c:<8 hex>``."""
-
-    path: str
-    nbytes: int
-    checksum: str
-
-
-def checksum_of(*parts: bytes) -> str:
-    """Return the checksum of bytes end to end, as `StoredObject` states it.
-
-    Examples
-    --------
-    >>> checksum_of(b"1234", b"56789")
-    'crc32c:e3069283'
-    """
-    crc = 0
-    for part in parts:
-        crc = google_crc32c.extend(crc, part)
-    return f"crc32c:{crc:08x}"
-
-
-def chunk_key(index: tuple[int, ...]) -> str:
-    """Return a chunk's key below its array (``default`` encoding, ``/`` as separator).
-
-    Examples
-    --------
-    >>> chunk_key((0, 2, 1))
-    'c/0/2/1'
-    """
-    return "/".join(("c", *map(str, index)))
-
-
-def open_writer(folder: Path, array: ArrayLayout) -> ShardWriter | ChunkWriter:
-    """Return the writer that an array's layout asks for; files go below ``folder``."""
-    if array.shards is None:
-        return ChunkWriter(folder, array)
-    return ShardWriter(folder / chunk_key((0,) * len(array.shape)), array)
-
-
-class ShardWriter:
-    """Write one shard, a chunk at a time.
-
-    Until `close`, the bytes lie in ``<name>.part``; `abort` removes it, so a failed writer
-    leaves no object.
-
-    Parameters
-    ----------
-    path : Path
-        The object's file; its folders are made.
-    array : ArrayLayout
-        The array; ``shards`` says how many inner chunks the object holds.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be made.
-    """
-
-    def __init__(self, path: Path, array: ArrayLayout) -> None:
-        self.path = path
-        self._array = array
-        self._encode = _encoder(array)
-        shards = array.shards or array.shape
-        self._counts = tuple(-(-s // c) for s, c in zip(shards, array.chunks, strict=True))
-        self._index = np.full((*self._counts, 2), ABSENT, "<u8")
-        self._nbytes = 0
-        self._crc = 0
-        self._part = path.with_name(f"{path.name}.part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = self._part.open("wb")
-
-    def append(self, index: tuple[int, ...], chunk: NDArray[Any]) -> None:
-        """Encode a chunk and append it.
-
-        Parameters
-        ----------
-        index : tuple of int
-            Place in the array's chunk grid.
-        chunk : ndarray
-            Pixels; leading axes of length 1 may be left out. Smaller ones (at the array's
-            edges) are padded with zeros to the whole chunk.
-
-        Raises
-        ------
-        ContractError
-            If the place is taken or the pixels do not fit; nothing was appended.
-        """
-        place = tuple(i % n for i, n in zip(index, self._counts, strict=True))
-        if self._index[(*place, 0)] != ABSENT:
-            raise _taken(self._array, index)
-        encoded = self._encode(_whole(self._array, chunk))
-        self._index[place] = self._nbytes, len(encoded)
-        self._write(encoded)
-
-    def close(self) -> tuple[StoredObject, ...]:
-        """Append the index, flush, and give the file its name; return the one object."""
-        index = self._index.tobytes()
-        self._write(index)
-        self._write(struct.pack("<I", google_crc32c.value(index)))
-        self._file.close()
-        self._part.replace(self.path)
-        return (StoredObject(str(self.path), self._nbytes, f"crc32c:{self._crc:08x}"),)
-
-    def abort(self) -> None:
-        """Remove what was written; safe to call twice."""
-        self._file.close()
-        self._part.unlink(missing_ok=True)
-
-    def _write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._nbytes += len(data)
-        self._crc = google_crc32c.extend(self._crc, data)
-
-
-class ChunkWriter:
-    """Write an array's chunks as one file each.
+def open_writer(folder: Path, array: ArrayLayout, *, encoders: int | Encoders = 1) -> ArrayWriter:
+    """Return the writer that an array's layout asks for.
 
     Parameters
     ----------
     folder : Path
-        The array's folder.
+        The array's folder; its objects go below it, its metadata is the caller's.
     array : ArrayLayout
-        An array without shards.
+        With ``shards``: Zarr 3 shards, or Zarr 2 chunks of that size. Without: chunks.
+    encoders : int or Encoders
+        How many chunks are encoded at a time, or threads that writers share.
+
+    Raises
+    ------
+    PlanRefusedError
+        If the codec cannot encode an object of this size.
+
+    Examples
+    --------
+    >>> from hcsflow.ngff.model import Codec
+    >>> array = ArrayLayout("0", ("c", "y", "x"), (2, 8, 8), chunks=(1, 8, 8), shards=(2, 8, 8),
+    ...                     dtype="uint16", codec=Codec(), scale=(1.0, 1.0, 1.0))
+    >>> with open_writer(getfixture("tmp_path"), array) as writer:
+    ...     writer.append((0, 0, 0), np.ones((8, 8), "uint16"))
+    ...     writer.append((1, 0, 0), np.zeros((8, 8), "uint16"))
+    ...     (stored,) = writer.close()
+    >>> Path(stored.path).name, stored.nbytes == Path(stored.path).stat().st_size
+    ('0', True)
+    """
+    if array.shards is None:
+        return ChunkWriter(folder, array, encoders)
+    kind = BlockWriter if array.zarr_format == 2 else ShardWriter
+    return kind(folder, array, encoders)
+
+
+@dataclass(slots=True)
+class _Shard:
+    """A shard under way; ``missing`` chunks are still to come."""
+
+    file: ObjectFile
+    index: NDArray[Any]
+    missing: int
+
+
+class ShardWriter(ArrayWriter):
+    """Write shards, a chunk at a time; see `ArrayWriter`.
+
+    A shard gets its name as soon as all its chunks are there, others at `close`.
     """
 
-    def __init__(self, folder: Path, array: ArrayLayout) -> None:
-        self.folder = folder
-        self._array = array
-        self._encode = _encoder(array)
-        self._stored: dict[tuple[int, ...], StoredObject] = {}
+    def __init__(self, folder: Path, array: ArrayLayout, encoders: int | Encoders = 1) -> None:
+        super().__init__(folder, array, encoders)
+        self._shards: dict[Index, _Shard] = {}
+        self._open: dict[Index, ObjectFile] = {}
 
-    def append(self, index: tuple[int, ...], chunk: NDArray[Any]) -> None:
-        """Encode a chunk and write its file, whole or not at all.
+    def _store(self, index: Index, encoded: bytes) -> None:
+        at, place = self._objects.split(index)
+        shard = self._shards.get(at) or self._begin(at)
+        self._keep_open(at, shard.file)
+        shard.index[place] = shard.file.nbytes, len(encoded)
+        shard.file.write(encoded)
+        shard.missing -= 1
+        if not shard.missing:
+            self._complete(at)
 
-        Parameters and errors as for `ShardWriter.append`.
-        """
-        if index in self._stored:
-            raise _taken(self._array, index)
-        encoded = self._encode(_whole(self._array, chunk))
-        path = self.folder / chunk_key(index)
-        part = path.with_name(f"{path.name}.part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(encoded)
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-        self._stored[index] = StoredObject(str(path), len(encoded), checksum_of(encoded))
+    def _begin(self, at: Index) -> _Shard:
+        index = np.full((*self._objects.counts, 2), ABSENT, "<u8")
+        shard = _Shard(ObjectFile(self._path(at)), index, self._objects.chunks_of(at))
+        self._shards[at] = shard
+        return shard
 
-    def close(self) -> tuple[StoredObject, ...]:
-        """Return the objects written, in call order."""
-        return tuple(self._stored.values())
+    def _keep_open(self, at: Index, file: ObjectFile) -> None:
+        """Count a file as the last used; beyond the limit the first gives its handle back."""
+        self._open.pop(at, None)
+        self._open[at] = file
+        if len(self._open) > MAX_OPEN_FILES:
+            self._open.pop(next(iter(self._open))).rest()
 
-    def abort(self) -> None:
-        """Remove what was written; safe to call twice."""
-        for stored in self._stored.values():
-            Path(stored.path).unlink(missing_ok=True)
+    def _complete(self, at: Index) -> None:
+        """Append the index and its checksum, and give the file its name."""
+        shard = self._shards[at]
+        index = shard.index.tobytes()
+        shard.file.write(index + struct.pack("<I", google_crc32c.value(index)))
+        self._stored.append(shard.file.commit())
+        del self._shards[at]
+        self._open.pop(at, None)
 
+    def _finish_objects(self) -> None:
+        for at in tuple(self._shards):
+            self._complete(at)
 
-def _encoder(array: ArrayLayout) -> Encoder:
-    codec = array.codec
-    if codec.name == "blosc":
-        return _blosc(codec)
-    if codec.name == "zstd":
-        zstd = Zstd(level=codec.level)
-        return lambda chunk: bytes(zstd.encode(chunk))
-    if codec.name == "gzip":
-        # numcodecs' gzip would stamp the time into each chunk
-        return lambda chunk: gzip.compress(chunk.tobytes(), codec.level, mtime=0)
-    return lambda chunk: chunk.tobytes()
-
-
-def _blosc(codec: Codec) -> Encoder:
-    shuffle = numcodecs.blosc.SHUFFLE if codec.shuffle else numcodecs.blosc.NOSHUFFLE
-    blosc = numcodecs.blosc.Blosc(
-        cname=codec.cname, clevel=codec.level, shuffle=shuffle, blocksize=codec.block_bytes
-    )
-
-    def encode(chunk: NDArray[Any]) -> bytes:
-        # process-wide, and others may set it: with inner threads the bytes vary from run to run
-        numcodecs.blosc.use_threads = False
-        return bytes(blosc.encode(chunk))
-
-    return encode
-
-
-def _whole(array: ArrayLayout, chunk: NDArray[Any]) -> NDArray[Any]:
-    """Return a C-contiguous, little-endian chunk of full size; a copy only where it must be."""
-    lead = len(array.chunks) - chunk.ndim
-    size = array.chunks[lead:] if lead >= 0 else ()
-    fits = chunk.ndim == len(size) and all(
-        0 < s <= c for s, c in zip(chunk.shape, size, strict=True)
-    )
-    if chunk.dtype.name != array.dtype or not fits or prod(array.chunks[: max(lead, 0)]) != 1:
-        raise ContractError(
-            f"array {array.path!r} takes chunks {array.chunks} of {array.dtype}, "
-            f"got {chunk.shape} of {chunk.dtype}"
-        )
-    if chunk.shape != size:
-        padded = np.zeros(size, chunk.dtype)
-        padded[tuple(slice(0, s) for s in chunk.shape)] = chunk
-        chunk = padded
-    return np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("<"))
-
-
-def _taken(array: ArrayLayout, index: tuple[int, ...]) -> ContractError:
-    return ContractError(
-        f"array {array.path!r}: chunk {index} is written already",
-        hint="two planes claim the same place: each may be written once",
-    )
+    def _discard(self) -> None:
+        for shard in self._shards.values():
+            shard.file.discard()
+        self._shards.clear()
+        self._open.clear()

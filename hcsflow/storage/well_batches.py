@@ -2,15 +2,13 @@
 
 Planes named as `hcsflow.plate.names` has it, all of one well, become the well's OME-Zarr image
 ``<store>/<row>/<column>/0``; any other planes of one size become an array ``<store>/<chunk>``,
-``(n, y, x)``. Either way the group's attributes map each name to a chunk of the array.
+``(n, y, x)``. Either way the group's attributes say where in the array each plane begins.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -18,22 +16,21 @@ import numpy as np
 
 from hcsflow.errors import PlateError, UsageError
 from hcsflow.ngff.layout import plan_image, region_of, slot_of
-from hcsflow.ngff.metadata import group_document, well_attributes
 from hcsflow.plate import Channel
 from hcsflow.plate.grid import grid_by_number
-from hcsflow.plate.names import PlaneName, column_label, parse_plane_name, parse_well, row_label
-from hcsflow.storage.documents import write_document
+from hcsflow.plate.names import PlaneName, parse_plane_name
+from hcsflow.storage.encoding import available_cores
 from hcsflow.storage.images import ImageWriter
 from hcsflow.storage.plates import write_well_documents
+from hcsflow.storage.well_index import describe
+from hcsflow.storage.zarr_nodes import add_attributes, node_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hcsflow.config import ZarrConfig
 
-__all__ = ["Planes", "StoredPlane", "find_plane", "iter_planes", "plane_set", "write_well"]
-
-_NAMESPACE = "hcsflow"
+__all__ = ["Planes", "check_names", "plane_set", "require_alike", "stacked", "write_well"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +46,29 @@ class Planes:
     collapsed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class StoredPlane:
-    """Where a named plane lies: array folder, chunk index, size."""
+def check_names(names: Sequence[str], chunk_name: str) -> None:
+    """Refuse names that a store cannot keep apart, on any file system.
 
-    array: Path
-    chunk: tuple[int, ...]
-    shape_yx: tuple[int, int]
+    Names that differ only in case are refused: as folders, some systems take them for one.
+
+    Raises
+    ------
+    UsageError
+        If names repeat, or one is not that of a single file.
+    """
+    if len(set(names)) != len(names):
+        raise UsageError("a batch names each plane once")
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise UsageError(
+                f"{other!r} and {name!r} differ only in case: some file systems take them for one",
+                hint="give each plane a name of its own",
+            )
+    for name in (*names, chunk_name):
+        if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+            raise UsageError(f"a plane or batch cannot be called {name!r}")
 
 
 def plane_set(names: Sequence[str], first: NDArray[Any]) -> tuple[list[PlaneName], Planes] | None:
@@ -79,12 +92,6 @@ def plane_set(names: Sequence[str], first: NDArray[Any]) -> tuple[list[PlaneName
     full = len(planes.fields) * len(planes.timepoints) * sum(map(len, planes.z))
     is_full = len(set(keys)) == len(keys) == full and len({key.well for key in keys}) == 1
     return (keys, planes) if is_full else None
-
-
-def well_folder(name: str) -> str:
-    """Return a well's folder below the store, ``"B/03"``."""
-    row, column = parse_well(name)
-    return f"{row_label(row)}/{column_label(column)}"
 
 
 def write_well(
@@ -114,89 +121,28 @@ def write_well(
         pixel_size_um=None,
         z_step_um=None,
     )
-    chunks: dict[str, tuple[int, ...]] = {}
+    starts: dict[str, tuple[int, ...]] = {}
     order = sorted(range(len(keys)), key=lambda i: (keys[i].field, keys[i].timepoint, keys[i]))
-    with ImageWriter(root, layout) as writer:
+    with ImageWriter(root, layout, encoders=available_cores()) as writer:
         for index in order:
             key = keys[index]
             place = key.field, key.timepoint, key.channel, slot_of(layout, key.channel, key.z)
             writer.write(*place, data[index])
-            chunks[names[index]] = region_of(layout, 0, *place).chunk
+            slices = region_of(layout, 0, *place).slices
+            starts[names[index]] = tuple(one.start for one in slices)
         record = writer.close()
-    depth = dict(zip(planes.channels, planes.z, strict=True))
-    channels = [
-        Channel(label=f"w{c + 1}", name=f"w{c + 1}", z=len(depth.get(c, ())))
-        for c in range(max(planes.channels) + 1)
-    ]
+    channels = _channels(planes)
     write_well_documents(root, name=keys[0].well, image=layout, record=record, channels=channels)
-    facts = describe("0/0", chunks, planes.shape_yx)
-    write_document(root, "", group_document({**well_attributes(("0",)), **facts}))
+    group = node_of(root)
+    if group is not None:
+        checksums = {stored.path: stored.checksum for stored in record.objects}
+        add_attributes(group, describe("0/0", starts, planes.shape_yx, checksums))
 
 
-def describe(
-    array: str, chunks: Mapping[str, Sequence[int]], shape_yx: tuple[int, int]
-) -> dict[str, Any]:
-    """Return the attributes that say which plane is which chunk of ``array``."""
-    planes = {name: list(chunk) for name, chunk in chunks.items()}
-    return {_NAMESPACE: {"array": array, "shape_yx": list(shape_yx), "filenames": planes}}
-
-
-def find_plane(store: Path, name: str) -> StoredPlane | None:
-    """Return where a batch below ``store`` keeps the plane of this name, None if none does."""
-    try:
-        well = parse_plane_name(PurePosixPath(name).stem).well
-        found = _planes_of(store / well_folder(well)).get(name)
-    except PlateError:
-        found = None
-    if found is not None or not store.is_dir():
-        return found
-    batches = (entry for entry in store.iterdir() if entry.is_dir())
-    return next((p[name] for p in map(_planes_of, batches) if name in p), None)
-
-
-def iter_planes(store: Path) -> Iterator[str]:
-    """Yield the names of all planes of the batches of a store."""
-    for entry in store.iterdir():
-        if entry.is_dir() and not entry.name.startswith("."):
-            yield from _planes_of(entry)
-            wells = (well for well in entry.iterdir() if _is_well(entry.name, well))
-            yield from chain.from_iterable(_planes_of(well) for well in wells)
-
-
-def _is_well(row: str, folder: Path) -> bool:
-    try:
-        return well_folder(row + folder.name) == f"{row}/{folder.name}"
-    except PlateError:
-        return False
-
-
-def _planes_of(group: Path) -> dict[str, StoredPlane]:
-    facts = node(group).get("attributes", {}).get(_NAMESPACE, {})
-    if "filenames" not in facts:
-        return {}
-    array, (height, width) = group / facts["array"], facts["shape_yx"]
-    return {
-        name: StoredPlane(array, tuple(chunk), (height, width))
-        for name, chunk in facts["filenames"].items()
-    }
-
-
-def node(folder: Path) -> dict[str, Any]:
-    """Return a Zarr node's document, empty where the folder is none.
-
-    Raises
-    ------
-    UsageError
-        If the document is damaged.
-    """
-    file = folder / "zarr.json"
-    try:
-        found = json.loads(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except ValueError as error:
-        raise UsageError(f"{file}: not a Zarr document: {error}") from error
-    return found if isinstance(found, dict) else {}
+def _channels(planes: Planes) -> list[Channel]:
+    depth = dict(zip(planes.channels, map(len, planes.z), strict=True))
+    count = max(planes.channels) + 1
+    return [Channel(label=f"w{c + 1}", name=f"w{c + 1}", z=depth.get(c, 0)) for c in range(count)]
 
 
 def stacked(data: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -207,7 +153,12 @@ def stacked(data: Sequence[NDArray[Any]]) -> NDArray[Any]:
     UsageError
         If they are not all two-dimensional, of one size and dtype.
     """
+    require_alike(data)
+    return np.stack(data)
+
+
+def require_alike(data: Sequence[NDArray[Any]]) -> None:
+    """Refuse planes that are not all two-dimensional, of one size and dtype."""
     kinds = {(plane.shape, plane.dtype.name) for plane in data}
     if len(kinds) != 1 or data[0].ndim != 2:
         raise UsageError(f"a batch holds planes of one size and dtype, got {sorted(kinds)}")
-    return np.stack(data)

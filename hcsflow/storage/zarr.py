@@ -1,60 +1,72 @@
-"""The zarr backend: arrays as Zarr 3, a well's planes as one OME-Zarr image.
+"""The zarr backend: arrays as Zarr 3 or 2, a well's planes as one OME-Zarr image.
 
 The registry loads this module, and with it zarr, on first use.
 """
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
-
-import numpy as np
-import zarr
 
 from hcsflow.config import ZarrConfig
 from hcsflow.errors import UsageError
-from hcsflow.storage.abc import FileStat, StorageBackend, require_equal
-from hcsflow.storage.incoming import as_numbers
-from hcsflow.storage.paths import StrPath, join, located, matches, natural
-from hcsflow.storage.well_batches import (
-    describe,
-    find_plane,
-    iter_planes,
-    node,
-    plane_set,
-    stacked,
-    well_folder,
-    write_well,
+from hcsflow.storage.abc import (
+    FileStat,
+    StorageBackend,
+    VerifiableBackend,
+    Verification,
+    require_equal,
 )
+from hcsflow.storage.paths import StrPath, join, located, matches, natural
+from hcsflow.storage.well_index import find_plane
+from hcsflow.storage.well_plates import finish_plate
 from hcsflow.storage.zarr_arrays import create_array
+from hcsflow.storage.zarr_commit import copy_folder, relocate, remove, replacing
+from hcsflow.storage.zarr_nodes import add_attributes, is_array, node_of
+from hcsflow.storage.zarr_reading import (
+    find_array,
+    open_lazily,
+    read_array,
+    read_planes,
+    stored_nbytes,
+)
+from hcsflow.storage.zarr_tree import (
+    folders,
+    mirror,
+    nbytes_below,
+    update_plates,
+    verify_below,
+    walk,
+)
+from hcsflow.storage.zarr_writing import numbers, refuse_place, save_planes, store_and_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["ZarrStorageBackend"]
 
-_PART = ".hcsflow-part"
 
+class ZarrStorageBackend(StorageBackend, VerifiableBackend):
+    """Arrays by path, each a Zarr array that appears when it is complete; wells as OME-Zarr.
 
-class ZarrStorageBackend(StorageBackend):
-    """Arrays by path, each a Zarr 3 array that appears when it is complete.
+    Arrays of other programs are read too, Zarr 2 and 3, whatever codec zarr-python knows. Of
+    something that is replaced while it is loaded, the old or the new one is returned.
 
     Parameters
     ----------
     base_path : path, optional
         Root of all paths; none may lead out of it. Without it paths are the system's own.
     config : ZarrConfig, optional
-        Compressor and chunks; each call may give its own as ``zarr_config``.
+        Compressor, chunks and format; each call may give its own as ``zarr_config``.
 
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> backend = ZarrStorageBackend(tempfile.mkdtemp())
     >>> backend.save(np.eye(2), "results/matrix", attributes={"unit": "um"})
     >>> backend.load("results/matrix").tolist(), backend.read_attributes("results/matrix")
@@ -88,7 +100,7 @@ class ZarrStorageBackend(StorageBackend):
         path : path
             Folder of the array.
         overwrite : bool
-            Replace what is there.
+            Replace the array that is there.
         attributes : mapping, optional
             Stored with it, as JSON.
         zarr_config : ZarrConfig, optional
@@ -97,14 +109,20 @@ class ZarrStorageBackend(StorageBackend):
         Raises
         ------
         FileExistsError
-            If something is there and ``overwrite`` is not set.
+            If something is there and ``overwrite`` is not set, or it is a file.
+        IsADirectoryError, NotADirectoryError
+            If a folder of other things is there, or a folder above is an array.
         UsageError
             If ``data`` is not an array of numbers.
         PlanRefusedError
             If the settings cannot be written.
+        OSError
+            If the system refuses to write. After any error what was there is there still.
         """
-        array = _numbers(data, path)
-        with self._replacing(self._path(path), overwrite=overwrite) as folder:
+        array = numbers(data, path)
+        target = self._path(path)
+        refuse_place(target, overwrite=overwrite)
+        with replacing(target, overwrite=overwrite) as folder:
             create_array(folder, array, zarr_config or self._config, dict(attributes or {}))
 
     def save_batch(
@@ -120,8 +138,10 @@ class ZarrStorageBackend(StorageBackend):
 
         With ``chunk_name``, all paths lie in one folder, the store. Names such as
         ``B03_s001_w1_z001_t001.tif`` that are one well's full set of planes make the well's
-        OME-Zarr image ``<store>/B/03/0``; other names make one array ``<store>/<chunk_name>``.
-        Without it each path is an array of its own.
+        OME-Zarr image ``<store>/B/03/0``, and the store a plate that lists the well (unless
+        ``write_plate_metadata`` is off); other names make one array ``<store>/<chunk_name>``.
+        Without it each path is an array of its own. Processes may write wells of one store at
+        the same time.
 
         Parameters
         ----------
@@ -137,29 +157,37 @@ class ZarrStorageBackend(StorageBackend):
         Raises
         ------
         UsageError
-            If numbers of planes and paths, sizes or dtypes differ, or names repeat.
+            If numbers of planes and paths, sizes or dtypes differ, names repeat or differ only in
+            case, or the store is a plate of another format.
         FileExistsError
-            If the batch is there and ``overwrite`` is not set.
+            If the batch is there and ``overwrite`` is not set, or another batch of the store has
+            one of the names.
+        OSError
+            If the system refuses to write. After any error what was there is there still.
         """
         require_equal(data, paths)
         if chunk_name is None:
             for item, path in zip(data, paths, strict=True):
                 self.save(item, path, overwrite=overwrite, zarr_config=zarr_config)
             return
-        store, names = _store_and_names(paths)
-        planes = [_numbers(item, path) for item, path in zip(data, paths, strict=True)]
-        stack = stacked(planes)
-        config = zarr_config or self._config
-        well = plane_set(names, planes[0])
-        place = chunk_name if well is None else well_folder(well[0][0].well)
-        target = self._path(os.path.join(store, place))  # noqa: PTH118 - not yet a path here
-        with self._replacing(target, overwrite=overwrite) as folder:
-            if well is not None:
-                write_well(folder, planes, names, keys=well[0], planes=well[1], config=config)
-            else:
-                chunks = {name: (index, 0, 0) for index, name in enumerate(names)}
-                shape_yx = (stack.shape[1], stack.shape[2])
-                create_array(folder, stack, config, describe("", chunks, shape_yx))
+        store, names = store_and_names(paths)
+        save_planes(
+            self._path(store),
+            names,
+            [numbers(item, path) for item, path in zip(data, paths, strict=True)],
+            chunk_name=chunk_name,
+            config=zarr_config or self._config,
+            overwrite=overwrite,
+        )
+
+    def finish_plate(self, store: StrPath) -> tuple[str, ...]:
+        """Make a store's metadata list exactly the wells in it; return their names.
+
+        Needed only where a process was killed between writing a well and listing it, or wells
+        were saved with ``write_plate_metadata=False``. A plate of another program, with wells
+        elsewhere than in ``<row>/<column>``, is refused (`UsageError`).
+        """
+        return finish_plate(self._folder(store))
 
     def load(self, path: StrPath) -> NDArray[Any]:
         """Return an array, or a plane of a batch by its name.
@@ -168,27 +196,33 @@ class ZarrStorageBackend(StorageBackend):
         ------
         FileNotFoundError
             If there is neither.
+        IsADirectoryError
+            If it is a folder, or a group: the message says of which kind and what to load.
+        PlaneError
+            If it is damaged, or has a codec or dtype that cannot be read.
         """
-        folder = self._path(path)
-        if _is_array(folder):
-            return np.asarray(zarr.open_array(folder, mode="r")[...])
-        plane = find_plane(folder.parent, folder.name)
-        if plane is None:
-            raise FileNotFoundError(errno.ENOENT, "no array or plane", os.fspath(path))
-        array = zarr.open_array(plane.array, mode="r")
-        index = [i * size for i, size in zip(plane.chunk, array.chunks, strict=True)]
-        tile = [slice(at, at + size) for at, size in zip(index[-2:], plane.shape_yx, strict=True)]
-        return np.asarray(array[(*index[:-2], *tile)])
+        return self.load_batch([path])[0]
+
+    def load_batch(self, paths: Sequence[StrPath]) -> list[NDArray[Any]]:
+        """Return what is stored at each path, in order; errors as for `load`.
+
+        Planes of one array are read together: its object is opened, and its index read, once.
+        """
+        found: dict[int, NDArray[Any]] = {}
+        planes: dict[Path, dict[int, str]] = {}
+        for number, path in enumerate(paths):
+            folder = self._path(path)
+            if folder.exists():
+                found[number] = read_array(folder, os.fspath(path))
+            else:
+                planes.setdefault(folder.parent, {})[number] = folder.name
+        for store, names in planes.items():
+            found.update(zip(names, read_planes(store, list(names.values())), strict=True))
+        return [found[number] for number in range(len(paths))]
 
     def open_array(self, path: StrPath) -> Any:
-        """Return a lazy, read-only `zarr.Array`.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no array.
-        """
-        return zarr.open_array(self._array(path), mode="r")
+        """Return a lazy, read-only `zarr.Array`; errors as for `load`."""
+        return open_lazily(find_array(self._path(path), os.fspath(path)))
 
     def read_attributes(self, path: StrPath) -> dict[str, Any]:
         """Return the attributes of an array or group.
@@ -197,25 +231,27 @@ class ZarrStorageBackend(StorageBackend):
         ------
         FileNotFoundError
             If there is neither.
+        PlaneError
+            If its document is damaged.
         """
-        found = node(self._path(path))
-        if not found:
+        found = node_of(self._path(path))
+        if found is None:
             raise FileNotFoundError(errno.ENOENT, "no array or group", os.fspath(path))
-        return dict(found.get("attributes", {}))
+        return copy.deepcopy(dict(found.attributes))
 
     def write_attributes(self, path: StrPath, attributes: Mapping[str, Any]) -> None:
         """Add attributes to an array; those of the same name are replaced."""
-        zarr.open_array(self._array(path), mode="r+").update_attributes(dict(attributes))
+        add_attributes(find_array(self._path(path), os.fspath(path)), attributes)
 
     def is_file(self, path: StrPath) -> bool:
         """Whether there is an array or a plane of a batch."""
         folder = self._path(path)
-        return _is_array(folder) or find_plane(folder.parent, folder.name) is not None
+        return is_array(folder) or find_plane(folder.parent, folder.name) is not None
 
     def is_dir(self, path: StrPath) -> bool:
         """Whether there is a folder that is not an array."""
         folder = self._path(path)
-        return folder.is_dir() and not _is_array(folder)
+        return folder.is_dir() and not is_array(folder)
 
     def list_files(
         self,
@@ -225,93 +261,116 @@ class ZarrStorageBackend(StorageBackend):
         extensions: Iterable[str] | None = None,
         recursive: bool = False,
     ) -> list[str]:
-        """List arrays, and planes of batches by name; see `DataSource.list_files`."""
+        """List arrays, and planes of batches by name; see `DataSource.list_files`.
+
+        A well that was saved as a batch is listed as its planes; its arrays only below itself.
+        """
         wanted = None if extensions is None else tuple(extensions)
-        folder = self._folder(directory)
-        found = {*_arrays(folder, "", recursive=recursive), *iter_planes(folder)}
+        found = set(walk(self._folder(directory), recursive=recursive))
         chosen = (n for n in found if matches(n.rpartition("/")[2], pattern, wanted))
         return [join(directory, name) for name in natural(chosen)]
 
     def list_dir(self, directory: StrPath) -> list[str]:
         """List the names of arrays and folders in a folder, in natural order."""
-        entries = self._folder(directory).iterdir()
-        return natural(e.name for e in entries if e.is_dir() and not e.name.endswith(_PART))
+        return natural(folders(self._folder(directory)))
 
     def ensure_directory(self, directory: StrPath) -> str:
-        """Make a folder and its parents; return its path as given."""
-        self._path(directory).mkdir(parents=True, exist_ok=True)
+        """Make a folder and its parents, none of which is an array; return its path as given."""
+        folder = self._path(directory)
+        refuse_place(folder, overwrite=False)
+        if is_array(folder):
+            raise FileExistsError(errno.EEXIST, "an array, not a folder", os.fspath(directory))
+        folder.mkdir(parents=True, exist_ok=True)
         return os.fspath(directory)
 
     def delete(self, path: StrPath) -> None:
         """Remove an array or an empty folder; see `StorageBackend.delete`."""
         folder = self._stored(path)
-        if _is_array(folder):
-            shutil.rmtree(folder)
+        node = node_of(folder)
+        if node is not None and node.kind == "array":
+            self.delete_all(path)
         else:
             folder.rmdir()
 
     def delete_all(self, path: StrPath) -> None:
-        """Remove an array, or a folder and everything in it."""
-        shutil.rmtree(self._stored(path))
+        """Remove an array, or a folder and everything in it; its plate lists it no more."""
+        folder = self._stored(path)
+        remove(folder)
+        update_plates(folder)
 
     def move(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
-        """Rename an array or folder."""
+        """Rename an array or folder; after an error it is where it was."""
         start, end = self._pair(source, target)
         if start != end:
-            _clear(end, overwrite=overwrite)
-            end.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(start, end)
+            relocate(start, end, overwrite=overwrite)
+            update_plates(start)
+            update_plates(end)
 
     def copy(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
-        """Copy an array or folder, as it is stored."""
+        """Copy an array or folder, as it is stored; a plane becomes an array."""
+        if self._is_plane(source):
+            self.save(self.load(source), target, overwrite=overwrite)
+            return
         start, end = self._pair(source, target)
         if start == end:
             raise FileExistsError(errno.EEXIST, "source and target are the same", str(end))
-        with self._replacing(end, overwrite=overwrite) as folder:
-            shutil.copytree(start, folder)
+        copy_folder(start, end, overwrite=overwrite)
+        update_plates(end)
+
+    def mirror_directory(
+        self, source: StrPath, target: StrPath, *, recursive: bool = True, overwrite: bool = False
+    ) -> int:
+        """Copy a folder's arrays and batches, as they are stored; count arrays and planes."""
+        count = len(self.list_files(source, recursive=recursive))
+        mirror(self._path(source), self._path(target), recursive=recursive, overwrite=overwrite)
+        return count
 
     def stat(self, path: StrPath) -> FileStat:
-        """Return an array's stored size."""
-        folder = self._stored(path)
-        if not _is_array(folder):
-            return FileStat(os.fspath(path), is_dir=True, nbytes=0, kind="folder")
-        nbytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        return FileStat(os.fspath(path), is_dir=False, nbytes=nbytes, kind="zarr")
+        """Return what an array, or a plane of a batch, takes; 0 bytes for a folder.
 
-    @contextmanager
-    def _replacing(self, target: Path, *, overwrite: bool) -> Iterator[Path]:
-        """Give a name in the same folder that becomes ``target`` at the end."""
-        if not overwrite:
-            _clear(target, overwrite=False)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = target.with_name(f".{uuid4().hex}{_PART}")
-        try:
-            yield folder
-            _clear(target, overwrite=overwrite)
-            _rename(folder, target)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        Of a batch whose codecs only zarr-python reads, planes have 0 bytes.
+        """
+        folder, name = self._path(path), os.fspath(path)
+        if is_array(folder):
+            return FileStat(name, is_dir=False, nbytes=nbytes_below(folder), kind="zarr")
+        plane = find_plane(folder.parent, folder.name)
+        if plane is not None:
+            return FileStat(name, is_dir=False, nbytes=stored_nbytes(plane), kind="zarr")
+        self._stored(path)
+        return FileStat(name, is_dir=True, nbytes=0, kind="folder")
 
-    def _array(self, path: StrPath) -> Path:
-        folder = self._path(path)
-        if not _is_array(folder):
-            raise FileNotFoundError(errno.ENOENT, "no array", os.fspath(path))
-        return folder
+    def verify(self, directory: StrPath = "") -> Verification:
+        """Check every stored object at and below a path.
+
+        Objects of wells that were saved as batches are held against the checksums that were
+        taken when they were written; other arrays are read, which finds what is cut short, has a
+        damaged index or cannot be decoded, but not every changed pixel.
+        """
+        folder = self._path(directory)
+        if not folder.exists():
+            raise FileNotFoundError(errno.ENOENT, "no array or folder", os.fspath(directory))
+        found = dict(verify_below(folder, os.fspath(directory)))
+        damaged = {name: fault for name, fault in found.items() if fault is not None}
+        return Verification(len(found), damaged)
 
     def _folder(self, path: StrPath) -> Path:
         folder = self._path(path)
         if not folder.exists():
             raise FileNotFoundError(errno.ENOENT, "no such folder", os.fspath(path))
         if not self.is_dir(path):
-            raise NotADirectoryError(errno.ENOTDIR, "an array", os.fspath(path))
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", os.fspath(path))
         return folder
+
+    def _is_plane(self, path: StrPath) -> bool:
+        folder = self._path(path)
+        return not folder.is_dir() and find_plane(folder.parent, folder.name) is not None
 
     def _stored(self, path: StrPath) -> Path:
         """Return an array's or folder's place; a plane of a batch has none of its own."""
         folder = self._path(path)
         if folder.is_dir():
             return folder
-        if find_plane(folder.parent, folder.name) is not None:
+        if self._is_plane(path):
             raise UsageError(
                 f"{os.fspath(path)} is a plane of a stored image, not an array of its own",
                 hint="load it, or rearrange the folder of the whole image",
@@ -323,56 +382,3 @@ class ZarrStorageBackend(StorageBackend):
         if start in end.parents or end in start.parents:
             raise OSError(errno.EINVAL, "one folder lies within the other", str(end))
         return start, end
-
-
-def _is_array(folder: Path) -> bool:
-    return node(folder).get("node_type") == "array"
-
-
-def _arrays(folder: Path, below: str, *, recursive: bool) -> Iterator[str]:
-    for entry in folder.iterdir():
-        if not entry.is_dir() or entry.name.endswith(_PART):
-            continue
-        if _is_array(entry):
-            yield below + entry.name
-        elif recursive:
-            yield from _arrays(entry, f"{below}{entry.name}/", recursive=True)
-
-
-def _clear(target: Path, *, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not overwrite:
-        raise FileExistsError(errno.EEXIST, "exists (overwrite=True replaces it)", str(target))
-    old = target.with_name(f".{uuid4().hex}{_PART}")
-    target.rename(old)  # at once: a reader never meets a half-removed array
-    shutil.rmtree(old)
-
-
-def _rename(folder: Path, target: Path) -> None:
-    try:
-        folder.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        raise FileExistsError(errno.EEXIST, "written by another meanwhile", str(target)) from error
-
-
-def _numbers(data: Any, path: StrPath) -> NDArray[Any]:
-    try:
-        return as_numbers(data)
-    except TypeError as error:
-        raise UsageError(
-            f"{os.fspath(path)}: zarr stores arrays of numbers: {error}",
-            hint="use the disk backend for tables and text",
-        ) from error
-
-
-def _store_and_names(paths: Sequence[StrPath]) -> tuple[str, list[str]]:
-    folders = {os.path.dirname(os.fspath(path)) for path in paths}  # noqa: PTH120 - as given
-    names = [os.path.basename(os.fspath(path)) for path in paths]  # noqa: PTH119 - as given
-    if len(folders) != 1:
-        raise UsageError(f"a batch lies in one folder, got {len(folders)}: {sorted(folders)[:3]}")
-    if len(set(names)) != len(names):
-        raise UsageError("a batch names each plane once")
-    return folders.pop(), names

@@ -1,73 +1,207 @@
-"""Writing one Zarr 3 array in one go."""
+"""Writing one Zarr array in one go."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import shutil
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
 
-import numcodecs.blosc
+import numcodecs
+import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, GzipCodec
 
 from hcsflow.config import ZarrChunkStrategy, ZarrCompressor, ZarrConfig
 from hcsflow.errors import PlanRefusedError
+from hcsflow.ngff.model import ArrayLayout, Codec
+from hcsflow.storage.encoding import available_cores, max_bytes
+from hcsflow.storage.shards import open_writer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["create_array"]
+__all__ = ["MAX_OBJECT_BYTES", "create_array"]
+
+MAX_OBJECT_BYTES = 2**31 - 17
+"""Pixels that an object holds at most under ADAPTIVE: 2 GiB less the header of blosc."""
+
+Shape = tuple[int, ...]
 
 
 def create_array(
-    folder: Path, array: NDArray[Any], config: ZarrConfig, attributes: dict[str, Any]
+    folder: Path,
+    array: NDArray[Any],
+    config: ZarrConfig,
+    attributes: dict[str, Any],
+    *,
+    encoders: int | None = None,
 ) -> None:
-    """Write one array: a plane a chunk; under WELL all of them in one shard.
+    """Write one array; its metadata comes last, so it is there when it is complete.
+
+    In Zarr 3 a chunk is a plane: the last two axes. WELL puts all of them into one shard,
+    ADAPTIVE cuts along the leading axes into shards of at most `MAX_OBJECT_BYTES`, FILE makes
+    each an object. In Zarr 2 these objects are the chunks.
 
     Parameters
     ----------
     folder : Path
-        Where; must not exist.
+        Where; must not exist. After an error it does not.
     array : ndarray
-        Any number of axes; the last two are a plane.
+        Any number of axes, also none, and any numbers or booleans; not copied.
     config : ZarrConfig
-        Compressor and chunk strategy.
+        Compressor, chunk strategy and format (``ngff_version`` 0.4 is Zarr 2).
     attributes : dict
-        Stored with it.
+        Stored with it, as JSON.
+    encoders : int, optional
+        How many chunks are encoded at a time; all cores by default. The bytes are the same.
 
     Raises
     ------
     PlanRefusedError
-        If the settings ask for Zarr 2 or adaptive chunks.
+        If the settings cannot be written: an object too large for the codec, a level that it
+        does not have.
+    OSError
+        If the system refuses to write; names the file.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path") / "array"
+    >>> create_array(folder, np.arange(12).reshape(3, 2, 2), ZarrConfig(), {"unit": "um"})
+    >>> zarr.open_array(folder, mode="r")[2].tolist()
+    [[8, 9], [10, 11]]
     """
-    if config.ngff_version != "0.5" or config.chunk_strategy is ZarrChunkStrategy.ADAPTIVE:
-        raise PlanRefusedError(
-            "the zarr backend writes NGFF 0.5 with chunks by well or file",
-            hint="set ngff_version to 0.5 and chunk_strategy to well or file",
-        )
-    numcodecs.blosc.use_threads = False  # threads make its bytes differ from run to run
-    plane = tuple(max(size, 1) for size in array.shape[-2:])
-    chunks = (1,) * (array.ndim - len(plane)) + plane
-    is_file = config.chunk_strategy is ZarrChunkStrategy.FILE
-    shards = array.shape if array.size and array.ndim and not is_file else None
-    zarr.create_array(
-        folder,
-        data=array,
+    layout = _layout(array, config)
+    cores = available_cores() if encoders is None else encoders
+    try:
+        _write(folder, layout, array, encoders=min(cores, prod(_grid(layout))))
+        _write_metadata(folder, layout, attributes)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _layout(array: NDArray[Any], config: ZarrConfig) -> ArrayLayout:
+    zarr_format: Literal[2, 3] = 2 if config.ngff_version == "0.4" else 3
+    codec = _codec(config)
+    chunks = _chunks(array, max_bytes(codec) or MAX_OBJECT_BYTES)
+    shards = _shards(array, chunks, config) if array.size and array.ndim else None
+    if zarr_format == 2:  # objects are cut from the array as it lies: nothing to gather
+        chunks, shards = shards or chunks, None
+    return ArrayLayout(
+        path="",
+        axes=(),
+        shape=array.shape,
         chunks=chunks,
         shards=shards,
-        compressors=_compressors(config),
-        attributes=attributes,
-        zarr_format=3,
-        config={"write_empty_chunks": True},  # black is not missing
+        dtype=array.dtype.name,
+        codec=codec,
+        scale=(),
+        zarr_format=zarr_format,
     )
 
 
-def _compressors(config: ZarrConfig) -> tuple[Any, ...]:
+def _chunks(array: NDArray[Any], limit: int) -> Shape:
+    """Return a plane, or as many of its rows as the codec takes."""
+    plane = tuple(max(size, 1) for size in array.shape[-2:])
+    box = _box(plane, (1,) * len(plane), array.itemsize, limit)
+    return (1,) * (array.ndim - len(plane)) + box
+
+
+def _shards(array: NDArray[Any], chunks: Shape, config: ZarrConfig) -> Shape | None:
+    if config.chunk_strategy is ZarrChunkStrategy.FILE:
+        return None
+    is_cut = config.chunk_strategy is ZarrChunkStrategy.ADAPTIVE
+    limit = MAX_OBJECT_BYTES if is_cut else None
+    return _box(array.shape, chunks, array.itemsize, limit)
+
+
+def _box(shape: Shape, step: Shape, itemsize: int, limit: int | None) -> Shape:
+    """Return a box of whole steps, of the shape or cut evenly along its leading axes.
+
+    Examples
+    --------
+    >>> _box((10, 4, 4), (1, 4, 4), itemsize=2, limit=130)
+    (4, 4, 4)
+    >>> _box((3, 10, 4), (1, 2, 4), itemsize=2, limit=33)
+    (1, 4, 4)
+    """
+    counts = [-(-size // one) for size, one in zip(shape, step, strict=True)]
+    box = [count * one for count, one in zip(counts, step, strict=True)]
+    for axis, count in enumerate(counts):
+        nbytes = prod(box) * itemsize
+        if limit is None or nbytes <= limit:
+            break
+        fitting = max(limit * count // nbytes, 1)
+        pieces = -(-count // fitting)
+        box[axis] = -(-count // pieces) * step[axis]
+    return tuple(box)
+
+
+def _grid(layout: ArrayLayout) -> Shape:
+    sides = zip(layout.shape, layout.chunks, strict=True)
+    return tuple(-(-size // chunk) for size, chunk in sides)
+
+
+def _write(folder: Path, layout: ArrayLayout, array: NDArray[Any], encoders: int) -> None:
+    frozen = array.view()
+    frozen.flags.writeable = False  # the call lasts as long as the writer: no copy
+    with open_writer(folder, layout, encoders=encoders) as writer:
+        for index in np.ndindex(_grid(layout)):
+            sides = zip(index, layout.chunks, strict=True)
+            writer.append(index, frozen[tuple(slice(i * n, (i + 1) * n) for i, n in sides)])
+        writer.close()
+
+
+def _write_metadata(folder: Path, layout: ArrayLayout, attributes: dict[str, Any]) -> None:
+    is_v2 = layout.zarr_format == 2
+    zarr.create_array(
+        folder,
+        shape=layout.shape,
+        dtype=np.dtype(layout.dtype).newbyteorder("<"),
+        chunks=layout.chunks,
+        shards=layout.shards,
+        compressors=_compressor_v2(layout.codec) if is_v2 else _compressor(layout),
+        chunk_key_encoding={"name": "v2" if is_v2 else "default", "separator": "/"},
+        attributes=attributes,
+        zarr_format=layout.zarr_format,
+    )
+
+
+def _codec(config: ZarrConfig) -> Codec:
     level = config.compression_level
     if config.compressor is ZarrCompressor.NONE:
-        return ()
+        return Codec("none", cname="", level=0, shuffle=False)
+    if not 0 <= level <= 9:
+        raise PlanRefusedError(
+            f"compression_level {level} is not in 0 to 9", hint="1 is fast, 9 is small"
+        )
     if config.compressor in (ZarrCompressor.ZLIB, ZarrCompressor.GZIP):
-        return (GzipCodec(level=level),)
+        return Codec("gzip", cname="", level=level, shuffle=False)
     cname = "lz4" if config.compressor is ZarrCompressor.LZ4 else "zstd"
-    shuffle = "shuffle" if config.shuffle else "noshuffle"
-    return (BloscCodec(cname=cname, clevel=level, shuffle=shuffle),)
+    return Codec("blosc", cname=cname, level=level, shuffle=config.shuffle)
+
+
+def _compressor(layout: ArrayLayout) -> BloscCodec | GzipCodec | None:
+    codec = layout.codec
+    if codec.name == "none":
+        return None
+    if codec.name == "gzip":
+        return GzipCodec(level=codec.level)
+    return BloscCodec(
+        typesize=np.dtype(layout.dtype).itemsize,
+        cname=codec.cname,
+        clevel=codec.level,
+        shuffle="shuffle" if codec.shuffle else "noshuffle",
+        blocksize=codec.block_bytes,
+    )
+
+
+def _compressor_v2(codec: Codec) -> numcodecs.abc.Codec | None:
+    if codec.name == "none":
+        return None
+    if codec.name == "gzip":
+        return numcodecs.GZip(level=codec.level)
+    shuffle = numcodecs.Blosc.SHUFFLE if codec.shuffle else numcodecs.Blosc.NOSHUFFLE
+    return numcodecs.Blosc(codec.cname, codec.level, shuffle, codec.block_bytes)

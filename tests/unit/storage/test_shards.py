@@ -176,7 +176,7 @@ def test_pixels_that_do_not_fit_are_refused(tmp_path, chunk):
 
 def test_a_failed_writer_leaves_no_object(tmp_path):
     array = array_of((2, 8, 8), (1, 8, 8))
-    writer = ShardWriter(tmp_path / "c/0/0/0", array)
+    writer = ShardWriter(tmp_path, array)
     writer.append((0, 0, 0), np.zeros((8, 8), "uint16"))
     assert not (tmp_path / "c/0/0/0").exists()
     writer.abort()

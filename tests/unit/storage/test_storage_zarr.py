@@ -5,7 +5,7 @@ import pytest
 import zarr
 
 from hcsflow.config import ZarrConfig
-from hcsflow.errors import PlanRefusedError, UsageError
+from hcsflow.errors import PlaneError, PlanRefusedError, UsageError
 from hcsflow.storage.zarr import ZarrStorageBackend
 
 
@@ -128,7 +128,7 @@ def test_only_numbers_and_known_settings(tmp_path, backend):
         with pytest.raises(UsageError, match="arrays of numbers"):
             backend.save(value, "a")
     with pytest.raises(PlanRefusedError):
-        backend.save(np.zeros(3), "a", zarr_config=ZarrConfig(ngff_version="0.4"))
+        backend.save(np.zeros(3), "a", zarr_config=ZarrConfig(compression_level=12))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,5 +146,5 @@ def test_the_same_array_gives_the_same_bytes(tmp_path, backend):
 def test_a_damaged_document_is_named(tmp_path, backend):
     backend.save(np.zeros(3), "a")
     (tmp_path / "a" / "zarr.json").write_text("{")
-    with pytest.raises(UsageError, match=r"zarr\.json: not a Zarr document"):
+    with pytest.raises(PlaneError, match=r"zarr\.json: not a Zarr document"):
         backend.load("a")
