@@ -1,61 +1,67 @@
-"""The memory backend: any object by path, byte-counted, spilling to disk past a limit."""
+"""The memory backend: any object by path, byte-counted, from device to host memory to disk."""
 
 from __future__ import annotations
 
-import copy as copying
 import errno
 import os
-from collections.abc import Iterable, Iterator, MutableMapping
-from itertools import count
+from collections.abc import Iterable
+from math import inf
 from pathlib import Path
-from threading import RLock
-from typing import Any, NamedTuple
+from typing import Any, NoReturn
 
 import numpy as np
-import zict
+from numpy import ndarray
 
+from hcsflow.errors import ConfigError
 from hcsflow.storage.abc import FileStat, StorageBackend
-from hcsflow.storage.families import Weight, sizeof
+from hcsflow.storage.families import duplicate, sizeof
+from hcsflow.storage.namespace import Namespace
 from hcsflow.storage.paths import StrPath, join, logical, matches, natural
 from hcsflow.storage.spill import SpillFolder
+from hcsflow.storage.tiers import MemoryUsage, Tiers
 
 __all__ = ["MemoryStorageBackend", "MemoryUsage"]
-
-_SPILLABLE = frozenset({"numpy", "torch", "pandas"})
-
-
-class MemoryUsage(NamedTuple):
-    """Bytes held in memory by family, bytes spilled to disk, and number of objects."""
-
-    host: dict[str, int]
-    spilled: int
-    objects: int
-
-
-class _Entry(NamedTuple):
-    """A stored object: its number in the tier that holds it, and its size."""
-
-    number: int
-    weight: Weight
-    is_pinned: bool
 
 
 class MemoryStorageBackend(StorageBackend):
     """Objects of this process by logical path, in folders that must exist.
 
-    A numpy array that owns its data is stored as it is and made read-only, so that changing it
-    raises; a view and any other object is copied. ``load`` returns such arrays themselves and
-    copies of other objects. Safe to use from several threads.
+    A caller cannot change what is stored by the arrays that it holds. A numpy array that owns its
+    data is stored without a copy and made read-only, so that changing it raises, also through
+    views made from then on; ``load`` gives read-only views that cannot be made writable. Anything
+    else is copied when it is saved and when it is loaded, but for arrays that cannot be changed
+    (jax, tensorflow). What numpy cannot prevent is writing through a writable view, tensor or
+    memoryview of an owning array that was made *before* it was saved: give ``copy=True`` where
+    one may be in use.
+
+    Safe to use from several threads; saving and loading what is in memory does not wait for
+    another thread's reading or writing of files.
 
     Parameters
     ----------
     limit_bytes : int or None
-        Host memory to stay under; past it, the least recently used numpy arrays, CPU tensors
-        and data frames go to disk, and come back when they are loaded.
+        Host memory to stay under; past it the least recently used objects, of every kind, go to
+        disk, and come back when they are loaded. None is no limit.
     spill_dir : path or None
-        Where spilled data goes, in a new folder; None is the system's temporary folder.
+        Where they go, in a new folder; None is the system's temporary folder.
+    device_limit_bytes : int or None
+        The same for arrays on devices (all together), which go to host memory. Those never count
+        against the host's limit while they are on a device.
+    disk_limit_bytes : int or None
+        Bytes of files to stay under. Past it a save that needs room fails.
+    max_objects : int or None
+        Number of objects that may be stored. A save beyond it is refused: nothing is forgotten to
+        make place.
     cleanup_threshold : float
-        Fraction of the limit at which spilling begins.
+        Fraction of the limits, above 0 and at most 1, past which moving down begins, and down to
+        which it goes on. Below 1, saves seldom find memory full.
+    enable_compression : bool
+        Compress what goes to disk (blosc, lz4, shuffled); `usage` tells what it saves.
+
+    Raises
+    ------
+    ConfigError
+        If a setting has an impossible value.
 
     Examples
     --------
@@ -65,30 +71,44 @@ class MemoryStorageBackend(StorageBackend):
     {'count': 3}
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one setting each
         self,
         limit_bytes: int | None = None,
         spill_dir: StrPath | None = None,
         *,
+        device_limit_bytes: int | None = None,
+        disk_limit_bytes: int | None = None,
+        max_objects: int | None = None,
         cleanup_threshold: float = 1.0,
+        enable_compression: bool = False,
     ) -> None:
-        self._lock = RLock()
-        self._numbers = count()
-        self._folders: dict[str, dict[str, None]] = {"": {}}
-        self._entries: dict[str, _Entry] = {}
-        self._pinned: dict[int, Any] = {}
-        self._disk = SpillFolder(None if spill_dir is None else Path(spill_dir))
-        self._fast: dict[int, Any] = {}
-        self._sizes: dict[int, int] = {}
-        self._held: MutableMapping[int, Any] = self._fast
-        self._buffer: Any = None
-        if limit_bytes is not None:
-            limit = limit_bytes * cleanup_threshold
-            self._buffer = zict.Buffer(self._fast, self._disk, limit, weight=self._weigh)
-            self._held = self._buffer
+        limits = {
+            "limit_bytes": limit_bytes,
+            "device_limit_bytes": device_limit_bytes,
+            "disk_limit_bytes": disk_limit_bytes,
+            "max_objects": max_objects,
+        }
+        _check(limits, cleanup_threshold)
+        self._most = inf if max_objects is None else max_objects
+        self._names: Namespace[int] = Namespace(self._most)
+        self._copies: dict[int, int] = {}
+        self._tiers = Tiers(
+            SpillFolder(
+                None if spill_dir is None else Path(spill_dir),
+                limit_bytes=disk_limit_bytes,
+                compress=enable_compression,
+            ),
+            host_bytes=inf if limit_bytes is None else limit_bytes * cleanup_threshold,
+            device_bytes=(
+                inf if device_limit_bytes is None else device_limit_bytes * cleanup_threshold
+            ),
+        )
+        self._lock = self._tiers.lock  # names and places are known together
 
-    def _weigh(self, number: int, _value: Any) -> int:
-        return self._sizes[number]
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a memory backend belongs to one process; SharedMemoryStorageBackend is for several"
+        )
 
     def save(
         self,
@@ -113,42 +133,93 @@ class MemoryStorageBackend(StorageBackend):
 
         Raises
         ------
-        FileNotFoundError
-            If the folder does not exist.
-        FileExistsError
-            If something is there and ``overwrite`` is not set.
-        OSError
-            If the disk tier cannot be written; nothing is stored then.
+        FileNotFoundError, FileExistsError
+            If the folder does not exist; if something is there and ``overwrite`` is not set.
+        StoreFullError, OSError
+            If ``max_objects`` are stored, or the disk tier is full. After any error everything
+            stored before still loads, and ``data`` is as it was.
         """
         key = logical(path)
-        value = _isolated(data, copy=copy)
+        if type(data) is not ndarray or data.dtype.hasobject:
+            if not isinstance(data, np.memmap):
+                self._save(data if copy is False else duplicate(data), key, overwrite)
+                return
+            data, copy = np.array(data), False
+        flags = data.flags
+        shares = flags.owndata if copy is None else not copy
+        if not shares:
+            data = data.copy(order="K")
+            flags = data.flags
+        was_writeable = flags.writeable
+        data.setflags(False)  # not writeable; by keyword it would cost twice as much
+        try:
+            self._save(data.view(), key, overwrite)  # whoever loads it cannot make it writeable
+        except BaseException:
+            data.setflags(write=was_writeable)
+            raise
+
+    def _save(self, value: Any, key: str, overwrite: bool) -> None:
+        """Store what nobody else can change."""
+        tiers = self._tiers
+        weight = None if type(value) is ndarray else sizeof(value)
+        is_bounded = tiers.is_bounded
         with self._lock:
-            self._require_parent(key, path)
-            old = self._entries.get(key)
-            if key in self._folders:
-                raise IsADirectoryError(errno.EISDIR, "a folder in memory has this path", str(path))
-            if old is not None and not overwrite:
-                raise FileExistsError(errno.EEXIST, "already in memory", str(path))
-            entry = self._put(value)
-            if old is not None:
-                self._drop(old)
-            self._entries[key] = entry
-            self._listing(key)[_name(key)] = None
+            if is_bounded:
+                self._names.place(key, overwrite)  # before anything is moved for it
+            number = tiers.add(value, weight)
+            is_over = is_bounded and tiers.is_over
+            try:
+                old = None if is_over else self._names.put(key, number, overwrite)
+            except BaseException:
+                tiers.forget(number)
+                raise
+        if is_over:
+            old = self._make_room_and_put(key, number, overwrite)
+        if old is not None:
+            self._release(old)
+
+    def _make_room_and_put(self, key: str, number: int, overwrite: bool) -> int | None:
+        try:
+            self._tiers.make_room()
+            with self._lock:  # others may have changed things while files were written
+                return self._names.put(key, number, overwrite)
+        except BaseException:
+            self._tiers.drop(number)
+            raise
 
     def load(self, path: StrPath, *, copy: bool = True) -> Any:
-        """Return an object; with ``copy=False`` the stored one itself, whatever it is."""
-        with self._lock:
-            entry = self._entry(path)
-            value = (self._pinned if entry.is_pinned else self._held)[entry.number]
-        return _duplicate(value) if copy else value
+        """Return an object; with ``copy=False`` the stored one itself, whatever it is.
+
+        Raises
+        ------
+        FileNotFoundError, IsADirectoryError
+            If there is no object.
+        OSError
+            If it cannot be read back from disk.
+        """
+        value = self._stored(path)
+        if type(value) is ndarray and not value.dtype.hasobject:
+            return value.view()
+        return duplicate(value) if copy else value
+
+    def _stored(self, path: StrPath) -> Any:
+        number = None
+        while True:
+            before, number = number, self._names.find(path)
+            try:
+                return self._tiers.get(number)
+            except KeyError:
+                # Another thread has replaced or removed it: look again; or closed the backend.
+                if number == before:
+                    raise FileNotFoundError(errno.ENOENT, "not in memory", str(path)) from None
 
     def is_file(self, path: StrPath) -> bool:
         """Whether an object has this path."""
-        return logical(path) in self._entries
+        return self._names.has_entry(path)
 
     def is_dir(self, path: StrPath) -> bool:
         """Whether a folder has this path; the root always does."""
-        return logical(path) in self._folders
+        return self._names.has_folder(path)
 
     def list_files(
         self,
@@ -161,18 +232,14 @@ class MemoryStorageBackend(StorageBackend):
         """List objects in natural order; see `DataSource.list_files`."""
         wanted = None if extensions is None else tuple(extensions)
         with self._lock:
-            start = self._folder(directory)
-            found = [
-                key[len(start) :].lstrip("/")
-                for key in self._walk(start, recursive=recursive)
-                if matches(_name(key), pattern, wanted)
-            ]
-        return [join(directory, name) for name in natural(found)]
+            found = self._names.entries(directory, recursive=recursive)
+        chosen = (name for name in found if matches(name.rpartition("/")[2], pattern, wanted))
+        return [join(directory, name) for name in natural(chosen)]
 
     def list_dir(self, directory: StrPath) -> list[str]:
         """List names in a folder, in natural order."""
         with self._lock:
-            return natural(self._folders[self._folder(directory)])
+            return natural(self._names.names(directory))
 
     def ensure_directory(self, directory: StrPath) -> str:
         """Make a folder and its parents; return its path as given.
@@ -182,39 +249,21 @@ class MemoryStorageBackend(StorageBackend):
         NotADirectoryError
             If an object has that path, or that of a parent.
         """
-        key = logical(directory)
         with self._lock:
-            for end in [i for i, c in enumerate(key) if c == "/"] + [len(key)]:
-                part = key[:end]
-                if part in self._entries:
-                    raise NotADirectoryError(errno.ENOTDIR, "an object has this path", part)
-                if part not in self._folders:
-                    self._folders[part] = {}
-                    self._listing(part)[_name(part)] = None
+            self._names.ensure_folder(directory)
         return os.fspath(directory)
 
     def delete(self, path: StrPath) -> None:
         """Remove an object or an empty folder; see `StorageBackend.delete`."""
-        key = logical(path)
         with self._lock:
-            if self._folders.get(key):
-                raise OSError(errno.ENOTEMPTY, "folder in memory is not empty", str(path))
-            self.delete_all(path)
+            gone = self._names.remove(path, whole=False)
+        self._release(*gone)
 
     def delete_all(self, path: StrPath) -> None:
         """Remove an object, or a folder and everything in it; of the root, its contents."""
-        key = logical(path)
         with self._lock:
-            if key in self._folders:
-                for name in list(self._folders[key]):
-                    self.delete_all(f"{key}/{name}")
-                if key:
-                    del self._folders[key]
-            else:
-                self._drop(self._entry(path))
-                del self._entries[key]
-            if key:
-                self._listing(key).pop(_name(key))
+            gone = self._names.remove(path, whole=True)
+        self._release(*gone)
 
     def move(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
         """Rename an object or folder; no data is touched.
@@ -226,162 +275,72 @@ class MemoryStorageBackend(StorageBackend):
         FileExistsError
             If the target exists; with ``overwrite`` it is replaced.
         """
-        old, new = logical(source), logical(target)
         with self._lock:
-            pairs = self._subtree(source, new, target)
-            if old == new:
-                return
-            self._clear(new, target, overwrite=overwrite)
-            for start, end in pairs:
-                if start in self._folders:
-                    self._folders[end] = self._folders.pop(start)
-                else:
-                    self._entries[end] = self._entries.pop(start)
-            self._listing(old).pop(_name(old))
-            self._listing(new)[_name(new)] = None
+            gone = self._names.rename(source, target, overwrite=overwrite)
+        self._release(*gone)
 
     def copy(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
-        """Copy an object or folder; read-only arrays are shared, not copied."""
-        new = logical(target)
+        """Copy an object or folder: both paths stand for the same data, which never changes.
+
+        Raises
+        ------
+        FileNotFoundError, FileExistsError, OSError
+            As `move`; also if source and target are the same.
+        StoreFullError
+            If there would be more than ``max_objects``.
+        """
         with self._lock:
-            pairs = self._subtree(source, new, target)
-            if logical(source) == new:
-                raise FileExistsError(errno.EEXIST, "source and target are the same", str(target))
-            self._clear(new, target, overwrite=overwrite)
+            pairs = self._names.pairs(source, target)
+            if pairs[0][0] == pairs[0][1]:
+                overwrite = False
+            entries = [pair for pair in pairs if self._names.has_entry(pair[0])]
+            self._names.require_room(len(entries) - self._names.has_entry(target))
+            gone = self._names.clear(target, overwrite=overwrite)
             for start, end in pairs:
-                if start in self._folders:
-                    self.ensure_directory(end)
+                if self._names.has_folder(start):
+                    self._names.ensure_folder(end)
                 else:
-                    self.save(self.load(start), end, copy=False)
+                    number = self._names.find(start)
+                    self._names.put(end, number, overwrite=False)
+                    self._copies[number] = self._copies.get(number, 0) + 1
+        self._release(*gone)
 
     def stat(self, path: StrPath) -> FileStat:
         """Return size and family of an object, without loading it."""
-        key = logical(path)
         with self._lock:
-            if key in self._folders:
+            if self._names.has_folder(path):
                 return FileStat(os.fspath(path), is_dir=True, nbytes=0, kind="folder")
-            weight = self._entry(path).weight
-            return FileStat(os.fspath(path), is_dir=False, nbytes=weight.nbytes, kind=weight.family)
+            weight = self._tiers.weight(self._names.find(path))
+        return FileStat(os.fspath(path), is_dir=False, nbytes=weight.nbytes, kind=weight.family)
 
     def usage(self) -> MemoryUsage:
-        """Return what is held, by family, and what is on disk."""
-        host: dict[str, int] = {}
-        with self._lock:
-            for entry in self._entries.values():
-                if entry.is_pinned or entry.number in self._fast:
-                    family, nbytes = entry.weight
-                    host[family] = host.get(family, 0) + nbytes
-            return MemoryUsage(host, self._disk.nbytes, len(self._entries))
+        """Return what is held, by place and family, and what is on disk."""
+        return self._tiers.usage(len(self._names))
 
     def close(self) -> None:
         """Forget everything and remove what was spilled."""
         with self._lock:
-            self.delete_all("/")
-            self._disk.close()
+            self._names = Namespace(self._most)
+            self._copies.clear()
+        self._tiers.close()
 
-    def _put(self, value: Any) -> _Entry:
-        number, weight = next(self._numbers), sizeof(value)
-        is_pinned = weight.family not in _SPILLABLE or (
-            isinstance(value, np.ndarray) and value.dtype.hasobject
+    def _release(self, *numbers: int) -> None:
+        """Forget data whose last path is gone."""
+        for number in numbers:
+            with self._lock:
+                others = self._copies.pop(number, 0)
+                if others > 1:
+                    self._copies[number] = others - 1
+            if not others:
+                self._tiers.drop(number)
+
+
+def _check(limits: dict[str, int | None], cleanup_threshold: float) -> None:
+    for name, limit in limits.items():
+        if limit is not None and limit < 0:
+            raise ConfigError(f"{name} must be 0 or more, got {limit}", hint="None is no limit")
+    if not 0 < cleanup_threshold <= 1:
+        raise ConfigError(
+            f"cleanup_threshold must be above 0 and at most 1, got {cleanup_threshold}",
+            hint="it is a fraction of the limit, such as 0.8",
         )
-        entry = _Entry(number, weight, is_pinned)
-        self._sizes[number] = weight.nbytes
-        try:
-            if is_pinned:
-                self._pinned[number] = value
-                self._reserve(weight.nbytes)
-            else:
-                self._held[number] = value
-        except OSError:
-            self._drop(entry)
-            raise
-        return entry
-
-    def _reserve(self, nbytes: int) -> None:
-        """Count bytes that cannot be spilled against the limit."""
-        if self._buffer is not None:
-            self._buffer.offset += nbytes
-            if nbytes > 0:
-                self._buffer.evict_until_below_target()
-
-    def _drop(self, entry: _Entry) -> None:
-        if entry.is_pinned:
-            if self._pinned.pop(entry.number, self) is not self:
-                self._reserve(-entry.weight.nbytes)
-        else:
-            self._held.pop(entry.number, None)
-        del self._sizes[entry.number]
-
-    def _entry(self, path: StrPath) -> _Entry:
-        key = logical(path)
-        if key in self._folders:
-            raise IsADirectoryError(errno.EISDIR, "a folder in memory", str(path))
-        if key not in self._entries:
-            raise FileNotFoundError(errno.ENOENT, "not in memory", str(path))
-        return self._entries[key]
-
-    def _folder(self, directory: StrPath) -> str:
-        key = logical(directory)
-        if key in self._entries:
-            raise NotADirectoryError(errno.ENOTDIR, "an object in memory", str(directory))
-        if key not in self._folders:
-            raise FileNotFoundError(errno.ENOENT, "no such folder in memory", str(directory))
-        return key
-
-    def _listing(self, key: str) -> dict[str, None]:
-        return self._folders[key.rpartition("/")[0]]
-
-    def _require_parent(self, key: str, path: StrPath) -> None:
-        if key.rpartition("/")[0] not in self._folders:
-            raise FileNotFoundError(
-                errno.ENOENT, "no such folder in memory (ensure_directory makes it)", str(path)
-            )
-
-    def _walk(self, folder: str, *, recursive: bool) -> Iterator[str]:
-        for name in self._folders[folder]:
-            key = f"{folder}/{name}" if folder else name
-            if key in self._entries:
-                yield key
-            elif recursive:
-                yield from self._walk(key, recursive=True)
-
-    def _subtree(self, source: StrPath, new: str, target: StrPath) -> list[tuple[str, str]]:
-        """Pair every path at or below ``source`` with where it goes; folders first."""
-        old = logical(source)
-        if old not in self._folders:
-            self._entry(source)
-        self._require_parent(new, target)
-        if not old or new.startswith(f"{old}/") or old.startswith(f"{new}/"):
-            raise OSError(errno.EINVAL, "one folder lies within the other", str(target))
-        below = [k for k in (*self._folders, *self._entries) if k == old or k.startswith(f"{old}/")]
-        return [(key, new + key[len(old) :]) for key in below]
-
-    def _clear(self, key: str, target: StrPath, *, overwrite: bool) -> None:
-        if key in self._folders or key in self._entries:
-            if not overwrite:
-                raise FileExistsError(errno.EEXIST, "already in memory", str(target))
-            self.delete_all(target)
-
-
-def _name(key: str) -> str:
-    return key.rpartition("/")[2]
-
-
-def _is_frozen(value: Any) -> bool:
-    return type(value) is np.ndarray and not value.flags.writeable and not value.dtype.hasobject
-
-
-def _isolated(data: Any, *, copy: bool | None) -> Any:
-    """Return what may be stored: nothing that the caller can change unnoticed."""
-    owns = type(data) is np.ndarray and data.flags.owndata
-    if copy is False or (owns and not copy):
-        value = data
-    else:
-        value = np.array(data) if isinstance(data, np.memmap) else copying.deepcopy(data)
-    if type(value) is np.ndarray:
-        value.flags.writeable = False
-    return value
-
-
-def _duplicate(value: Any) -> Any:
-    return value if _is_frozen(value) else copying.deepcopy(value)

@@ -1,125 +1,199 @@
-"""The disk tier of the memory backend: raw bytes of arrays, pickles of the rest.
-
-The folder is private to one process and removed with it; it is never an input.
-"""
+"""The disk tier of the memory backend: a folder private to one process and removed with it."""
 
 from __future__ import annotations
 
+import errno
 import os
-import pickle
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from hcsflow.errors import StoreFullError
+from hcsflow.storage.lazy import load_object
+from hcsflow.storage.packing import Part, unpack
+
 __all__ = ["SpillFolder"]
 
-
-class _Array(NamedTuple):
-    """What raw bytes do not say."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    order: Any
+_PIECE = 16 << 20
+"""Bytes compressed at once: bounds the memory that spilling itself takes."""
 
 
-class SpillFolder(MutableMapping[int, Any]):
-    """Objects in files of a new private folder, by number.
+class _Record(NamedTuple):
+    """One part in a file: its bytes, whether they may be changed, and its pieces' bytes there."""
 
-    An object that could not be written (disk full) is not in the mapping, and its file is gone.
+    nbytes: int
+    is_readonly: bool
+    pieces: tuple[int, ...]
+
+
+class SpillFolder:
+    """Objects in files of a new private folder, by number; safe to use from several threads.
+
+    An object that could not be written (disk full) is not kept, and its file is gone.
 
     Parameters
     ----------
     parent : Path or None
         Where the folder is made, at the first write; None is the system's temporary folder.
+    limit_bytes : int or None
+        Bytes of files to stay under.
+    compress : bool
+        Write arrays through blosc (lz4, shuffled), in pieces of 16 MiB.
     """
 
-    def __init__(self, parent: Path | None = None) -> None:
+    def __init__(
+        self, parent: Path | None = None, *, limit_bytes: int | None = None, compress: bool = False
+    ) -> None:
         self._parent = parent
+        self._limit = limit_bytes
+        self._codec: Any = None
+        if compress:
+            self._codec = load_object("numcodecs.blosc:Blosc")(cname="lz4", clevel=5, shuffle=1)
+        self._lock = Lock()
         self._folder: Path | None = None
-        self._forms: dict[int, _Array | None] = {}
-        self._nbytes: dict[int, int] = {}
+        self._records: dict[int, tuple[_Record, ...]] = {}
+        self._nbytes = 0
 
     @property
     def nbytes(self) -> int:
-        """Bytes on disk."""
-        return sum(self._nbytes.values())
+        """Bytes of all files."""
+        return self._nbytes
 
     def _file(self, number: int) -> Path:
-        if self._folder is None:
-            if self._parent is not None:
-                self._parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix="hcsflow-spill-", dir=self._parent))
-            weakref.finalize(self, _remove, self._folder, os.getpid())
-        return self._folder / str(number)
+        with self._lock:
+            if self._folder is None:
+                if self._parent is not None:
+                    self._parent.mkdir(parents=True, exist_ok=True)
+                self._folder = Path(tempfile.mkdtemp(prefix="hcsflow-spill-", dir=self._parent))
+                weakref.finalize(self, _remove, self._folder, os.getpid())
+            return self._folder / str(number)
 
-    def __setitem__(self, number: int, value: Any) -> None:
-        form, content = _freeze(value)
+    def put(self, number: int, parts: list[Part]) -> None:
+        """Write an object, packed.
+
+        Raises
+        ------
+        OSError
+            If the disk or the tier is full; nothing is kept then.
+        """
         file = self._file(number)
         try:
-            with file.open("wb", buffering=0) as stream:
-                rest = memoryview(content)
-                while rest:
-                    rest = rest[stream.write(rest) :]
-        except OSError:
+            stream = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            try:
+                records = self._write(stream, parts)
+            finally:
+                os.close(stream)
+        except BaseException:
             file.unlink(missing_ok=True)
             raise
-        self._forms[number] = form
-        self._nbytes[number] = memoryview(content).nbytes
+        with self._lock:
+            self._records[number] = records
+            self._nbytes += _stored(records)
 
-    def __getitem__(self, number: int) -> Any:
-        form = self._forms[number]
-        file = self._file(number)
-        if form is None:
-            return pickle.loads(file.read_bytes())  # noqa: S301 - written by this process
-        flat = np.empty(int(np.prod(form.shape, dtype=np.int64)), form.dtype)
-        with file.open("rb", buffering=0) as stream:
-            rest = flat.view(np.uint8).data
-            while rest:
-                count = stream.readinto(rest)
-                if not count:
-                    raise OSError(f"spilled data is cut short: {file}")
-                rest = rest[count:]
-        array = flat.reshape(form.shape, order=form.order)
-        array.flags.writeable = False
-        return array
+    def _write(self, stream: int, parts: list[Part]) -> tuple[_Record, ...]:
+        records, total = [], self._nbytes
+        for part in parts:
+            pieces = []
+            for piece in self._pieces(part):
+                total += piece.nbytes
+                self._require_room(total)
+                _write_all(stream, piece)
+                pieces.append(piece.nbytes)
+            content = part.content
+            records.append(_Record(content.nbytes, content.readonly, tuple(pieces)))
+        return tuple(records)
 
-    def __delitem__(self, number: int) -> None:
-        del self._forms[number]
-        del self._nbytes[number]
-        self._file(number).unlink(missing_ok=True)
+    def _pieces(self, part: Part) -> Iterator[memoryview]:
+        if self._codec is None:
+            yield part.content
+            return
+        dtype = np.dtype(f"u{part.itemsize}" if part.itemsize in {2, 4, 8} else "u1")
+        for start in range(0, part.content.nbytes, _PIECE):
+            elements = np.frombuffer(part.content[start : start + _PIECE], dtype)
+            yield memoryview(self._codec.encode(elements))
+
+    def _require_room(self, nbytes: int) -> None:
+        if self._limit is not None and nbytes > self._limit:
+            raise StoreFullError(
+                f"spilling needs {nbytes:,} bytes on disk, the limit is {self._limit:,}",
+                hint="raise disk_limit_bytes, or delete what is no longer needed",
+            )
+
+    def get(self, number: int) -> Any:
+        """Return an object, in new memory.
+
+        Raises
+        ------
+        KeyError
+            If there is none of this number, or it was discarded meanwhile.
+        """
+        records = self._records[number]
+        try:
+            with self._file(number).open("rb", buffering=0) as stream:
+                contents = [self._read(stream, record) for record in records]
+        except FileNotFoundError:
+            if number not in self._records:
+                raise KeyError(number) from None
+            raise
+        return unpack(contents)
+
+    def _read(self, stream: Any, record: _Record) -> memoryview:
+        whole = np.empty(record.nbytes, np.uint8).data
+        if self._codec is None:
+            _read_all(stream, whole)
+        else:
+            for start, nbytes in zip(range(0, record.nbytes, _PIECE), record.pieces, strict=True):
+                piece = np.empty(nbytes, np.uint8).data
+                _read_all(stream, piece)
+                self._codec.decode(piece, out=np.frombuffer(whole[start : start + _PIECE], "u1"))
+        return whole.toreadonly() if record.is_readonly else whole
+
+    def discard(self, number: int) -> None:
+        """Remove an object, if it is there."""
+        with self._lock:
+            records = self._records.pop(number, None)
+            self._nbytes -= _stored(records or ())
+        if records is not None:
+            self._file(number).unlink(missing_ok=True)
 
     def __contains__(self, number: object) -> bool:
-        return number in self._forms
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._forms)
-
-    def __len__(self) -> int:
-        return len(self._forms)
+        return number in self._records
 
     def close(self) -> None:
         """Remove the folder and everything in it."""
-        self._forms.clear()
-        self._nbytes.clear()
-        if self._folder is not None:
-            _remove(self._folder, os.getpid())
-            self._folder = None
+        with self._lock:
+            folder, self._folder = self._folder, None
+            self._records.clear()
+            self._nbytes = 0
+        if folder is not None:
+            _remove(folder, os.getpid())
+
+
+def _stored(records: tuple[_Record, ...]) -> int:
+    return sum(sum(record.pieces) for record in records)
+
+
+def _write_all(stream: int, content: memoryview) -> None:
+    rest = content
+    while rest:
+        rest = rest[os.write(stream, rest) :]
+
+
+def _read_all(stream: Any, target: memoryview) -> None:
+    rest = target
+    while rest:
+        count = stream.readinto(rest)
+        if not count:
+            raise OSError(errno.EIO, "spilled data is cut short", str(stream.name))
+        rest = rest[count:]
 
 
 def _remove(folder: Path, owner: int) -> None:
     if os.getpid() == owner:  # not in a fork of the process that made it
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _freeze(value: Any) -> tuple[_Array | None, Any]:
-    """Return an object's form and its content as one buffer; a view where it lies contiguous."""
-    if type(value) is not np.ndarray or value.dtype.hasobject:
-        return None, pickle.dumps(value, protocol=5)
-    order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
-    flat = value.reshape(-1, order=order)  # type: ignore[call-overload]
-    return _Array(value.dtype, value.shape, order), flat.view(np.uint8)
