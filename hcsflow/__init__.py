@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hcsflow.session.plan import Plan, compile  # noqa: A004 - the verb of the trade
     from hcsflow.session.plate import Plate, open_plate
     from hcsflow.session.run import Run
+    from hcsflow.session.workspace import open_workspace
     from hcsflow.storage import FileManager, storage_registry
 
 _HOMES = {
@@ -56,6 +57,7 @@ _HOMES = {
     "hcsflow.session.plan": ("Plan", "compile"),
     "hcsflow.session.plate": ("Plate", "open_plate"),
     "hcsflow.session.run": ("Run",),
+    "hcsflow.session.workspace": ("open_workspace",),
     "hcsflow.storage": ("FileManager", "storage_registry"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -86,6 +88,7 @@ __all__ = [
     "compile",
     "memory_types",
     "open_plate",
+    "open_workspace",
     "special_inputs",
     "special_outputs",
     "stack_slices",

@@ -80,6 +80,8 @@ class Outcome:
         Stored objects committed.
     notes : tuple of str
         Things recorded without failing, e.g. planes filled.
+    traffic : tuple of (str, int, int, float)
+        By storage backend: operations, bytes given or taken (uncompressed), seconds.
     """
 
     well: str
@@ -100,6 +102,7 @@ class Outcome:
     objects: int = 0
     notes: tuple[str, ...] = ()
     worker: str = ""
+    traffic: tuple[tuple[str, int, int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +343,9 @@ def _outcome(value: Any) -> Outcome | None:
         return None
     try:
         known["step_seconds"] = tuple((str(s), float(t)) for s, t in known.get("step_seconds", ()))
+        known["traffic"] = tuple(
+            (str(b), int(n), int(size), float(t)) for b, n, size, t in known.get("traffic", ())
+        )
         return Outcome(**known)
     except (TypeError, ValueError):
         return None

@@ -13,12 +13,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hcsflow.config import MissingPolicy
+from hcsflow.config import Backend, MissingPolicy
 from hcsflow.errors import MissingPlaneError, PlaneError
 from hcsflow.plan import LocalKey, Plan
 from hcsflow.plate import Manifest, Plate
 from hcsflow.plate.names import PlaneName, format_plane_name
 from hcsflow.storage.tiff import read_plane
+from hcsflow.storage.traffic import TrafficMeter
 
 __all__ = ["PlaneFeed", "WellPlanes"]
 
@@ -38,9 +39,20 @@ class WellPlanes:
         The plate's folder.
     well : int
         Dense well index.
+    meter : TrafficMeter, optional
+        Counts what is read.
     """
 
-    def __init__(self, plan: Plan, manifest: Manifest, root: Path, well: int) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        manifest: Manifest,
+        root: Path,
+        well: int,
+        *,
+        meter: TrafficMeter | None = None,
+    ) -> None:
+        self._meter = TrafficMeter() if meter is None else meter
         self._plate: Plate = plan.plate
         self._config = plan.config
         self._root = root
@@ -77,12 +89,14 @@ class WellPlanes:
         if row is None:
             return np.full(plate.shape_yx, self._config.fill_value, plate.dtype)
         file = self._manifest.path(row)
+        start = time.perf_counter()
         plane = _with_retries(
             lambda: read_plane(
                 self._root / file, shape_yx=plate.shape_yx, dtype=plate.dtype, file=file
             )
         )
         self.bytes_read += plane.nbytes
+        self._meter.count(Backend.VIRTUAL_WORKSPACE.value, "load", file, start, plane.nbytes)
         return plane
 
     def _words(self, key: LocalKey) -> str:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from hcsflow.config import Backend, ZarrChunkStrategy, ZarrConfig
 from hcsflow.plan import LocalKey
-from hcsflow.storage.abc import StorageBackend
 from hcsflow.storage.disk import DiskStorageBackend
+from hcsflow.storage.filemanager import FileManager
 from hcsflow.storage.lazy import load_object
 from hcsflow.storage.memory import MemoryStorageBackend
 from hcsflow.storage.registry import StorageRegistry
+from hcsflow.storage.traffic import TrafficMeter
 
 __all__ = ["FiledPlanes", "PlaneStore", "Planes", "open_planes", "task_storage"]
 
@@ -38,7 +39,9 @@ class Planes(Protocol):
         """Forget everything kept."""
 
 
-def task_storage(memory: MemoryStorageBackend, scratch: Path) -> StorageRegistry:
+def task_storage(
+    memory: MemoryStorageBackend, scratch: Path, meter: TrafficMeter | None = None
+) -> FileManager:
     """Return the backends of one task: its memory, and files in its scratch folder."""
     one_plane_each = ZarrConfig(chunk_strategy=ZarrChunkStrategy.FILE)
     registry = StorageRegistry()
@@ -47,18 +50,18 @@ def task_storage(memory: MemoryStorageBackend, scratch: Path) -> StorageRegistry
     registry.register_backend(
         Backend.ZARR, lambda: load_object(ZARR)(scratch, config=one_plane_each)
     )
-    return registry
+    return FileManager(registry, meter=meter)
 
 
-def open_planes(storage: StorageRegistry, backend: str, namespace: str) -> Planes:
+def open_planes(files: FileManager, backend: str, namespace: str) -> Planes:
     """Return an empty store of planes on a backend of the task."""
-    found = storage.get_backend(backend)
-    if isinstance(found, MemoryStorageBackend):
-        return PlaneStore(found, namespace)
-    return FiledPlanes(found, namespace, suffix=SUFFIXES[backend])
+    if backend == Backend.MEMORY.value:
+        return PlaneStore(files, namespace)
+    return FiledPlanes(files, backend, namespace)
 
 
 SUFFIXES = {Backend.DISK.value: ".npy", Backend.ZARR.value: ".zarr"}
+MEMORY = Backend.MEMORY.value
 ZARR = "hcsflow.storage.zarr:ZarrStorageBackend"
 
 
@@ -67,19 +70,19 @@ class PlaneStore:
 
     Parameters
     ----------
-    backend : MemoryStorageBackend
-        Counts bytes and spills; shared by all stores of a task.
+    files : FileManager
+        Its memory backend counts bytes and spills; shared by all stores of a task.
     namespace : str
         Folder in the backend.
     """
 
-    def __init__(self, backend: MemoryStorageBackend, namespace: str) -> None:
-        self._backend = backend
+    def __init__(self, files: FileManager, namespace: str) -> None:
+        self._files = files
         self._namespace = namespace
         self._where: dict[LocalKey, tuple[str, int]] = {}
         self._paths: dict[str, int] = {}
         self._serial = 0
-        backend.ensure_directory(namespace)
+        files.ensure_directory(namespace, MEMORY)
 
     def __contains__(self, key: object) -> bool:
         return key in self._where
@@ -88,7 +91,7 @@ class PlaneStore:
         """Keep a stack (Z, Y, X); its ownership goes to the store."""
         path = f"{self._namespace}/{self._serial:06d}"
         self._serial += 1
-        self._backend.save(stack, path, copy=False)
+        self._files.save(stack, path, MEMORY, copy=False)
         self._paths[path] = len(keys)
         for i, key in enumerate(keys):
             self._where[key] = (path, i)
@@ -98,9 +101,9 @@ class PlaneStore:
         places = [self._where[key] for key in keys]
         path = places[0][0]
         if len(keys) == self._paths[path] and places == [(path, i) for i in range(len(keys))]:
-            whole: Stack = self._backend.load(path)
+            whole: Stack = self._files.load(path, MEMORY)
             return whole
-        planes: list[Stack] = [self._backend.load(path)[i] for path, i in places]
+        planes: list[Stack] = [self._files.load(path, MEMORY)[i] for path, i in places]
         if len(planes) == 1:
             one: Stack = planes[0][np.newaxis]
             return one
@@ -109,7 +112,7 @@ class PlaneStore:
     def clear(self) -> None:
         """Forget everything kept."""
         for path in self._paths:
-            self._backend.delete(path)
+            self._files.delete(path, MEMORY)
         self._paths.clear()
         self._where.clear()
 
@@ -123,18 +126,19 @@ class FiledPlanes:
 
     Parameters
     ----------
-    backend : StorageBackend
-        Where the files lie; the task removes them all at its end.
+    files : FileManager
+        The task's backends.
+    backend : str
+        Which of them keeps the files; the task removes them all at its end.
     namespace : str
         Folder in the backend.
-    suffix : str
-        Ending of the files' names.
     """
 
-    def __init__(self, backend: StorageBackend, namespace: str, *, suffix: str) -> None:
+    def __init__(self, files: FileManager, backend: str, namespace: str) -> None:
+        self._files = files
         self._backend = backend
         self._namespace = namespace
-        self._suffix = suffix
+        self._suffix = SUFFIXES[backend]
         self._where: dict[LocalKey, str] = {}
         self._serial = 0
 
@@ -146,19 +150,21 @@ class FiledPlanes:
         for key, plane in zip(keys, stack, strict=True):
             path = f"{self._namespace}/{self._serial:06d}{self._suffix}"
             self._serial += 1
-            self._backend.save(plane, path)
+            self._files.save(plane, path, self._backend)
             self._where[key] = path
 
     def gather(self, keys: Sequence[LocalKey]) -> Stack:
         """Return the stack of some planes, in order, read from their files; read-only."""
-        stack: Stack = np.stack(self._backend.load_batch([self._where[key] for key in keys]))
+        stack: Stack = np.stack(
+            self._files.load_batch([self._where[key] for key in keys], self._backend)
+        )
         stack.flags.writeable = False
         return stack
 
     def clear(self) -> None:
         """Remove all files."""
         if self._where:
-            self._backend.delete_all(self._namespace)
+            self._files.delete_all(self._namespace, self._backend)
         self._where.clear()
 
     def missing(self, keys: Iterable[LocalKey]) -> list[LocalKey]:

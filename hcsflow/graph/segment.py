@@ -15,7 +15,7 @@ from hcsflow.graph.feed import PlaneFeed, WellPlanes
 from hcsflow.graph.planes import Planes, open_planes
 from hcsflow.graph.specials import SpecialValues
 from hcsflow.plan import Group, LocalKey, Plan, Segment, StepPlan, groups_of, output_members
-from hcsflow.storage.registry import StorageRegistry
+from hcsflow.storage.filemanager import FileManager
 
 __all__ = ["SegmentRun", "Sink"]
 
@@ -43,8 +43,8 @@ class SegmentRun:
         The well's input.
     specials : SpecialValues
         Special values of the task.
-    storage : StorageRegistry
-        Backends that hold what flows between steps.
+    files : FileManager
+        Its backends hold what flows between steps.
     sink : Sink
         Takes what is stored.
     on_step : callable
@@ -63,7 +63,7 @@ class SegmentRun:
         *,
         planes: WellPlanes,
         specials: SpecialValues,
-        storage: StorageRegistry,
+        files: FileManager,
         sink: Sink,
         on_step: Callable[[str], None] = lambda _name: None,
     ) -> None:
@@ -75,11 +75,11 @@ class SegmentRun:
         self._sink = sink
         self._on_step = on_step
         self._stores: dict[int | None, Planes] = {
-            None: open_planes(storage, Backend.MEMORY.value, "plate")
+            None: open_planes(files, Backend.MEMORY.value, "plate")
         }
         for step in self._steps:
             self._stores[step.index] = open_planes(
-                storage, step.held_in, f"{step.index:02d}_{step.name}"
+                files, step.held_in, f"{step.index:02d}_{step.name}"
             )
         self.step_name: str | None = None
         self.seconds: defaultdict[str, float] = defaultdict(float)

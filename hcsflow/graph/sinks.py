@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hcsflow.arrays import to_numpy
+from hcsflow.config import Backend
 from hcsflow.errors import ContractError
 from hcsflow.materialize import as_table, call_materializer
 from hcsflow.ngff.layout import ImageLayout, slot_of
@@ -17,6 +19,7 @@ from hcsflow.plan import Group, LocalKey, Plan, StepPlan, WritePlan
 from hcsflow.storage.filemanager import FileManager
 from hcsflow.storage.images import ImageRecord, ImageWriter
 from hcsflow.storage.registry import create_storage_registry
+from hcsflow.storage.traffic import TrafficMeter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,11 +40,22 @@ class WellSink:
         The well's folder to be, e.g. ``scratch/…/images.zarr/B/03``.
     sides : Path
         Folder for what materializer functions write.
+    meter : TrafficMeter, optional
+        Counts what is written.
     """
 
     def __init__(
-        self, plan: Plan, write: WritePlan, well: str, *, folder: Path, sides: Path
+        self,
+        plan: Plan,
+        write: WritePlan,
+        well: str,
+        *,
+        folder: Path,
+        sides: Path,
+        meter: TrafficMeter | None = None,
     ) -> None:
+        self._meter = TrafficMeter() if meter is None else meter
+        self._files = FileManager(create_storage_registry(), meter=self._meter)
         self._plan = plan
         self._write = write
         self._well = well
@@ -56,7 +70,7 @@ class WellSink:
     def image(self, step: StepPlan, keys: Sequence[LocalKey], stack: NDArray[Any]) -> None:
         """Write planes of the step whose main output this is."""
         if step.index == self._write.step:
-            _write_planes(self._image, self._write.image, keys, stack)
+            self._write_planes(self._image, self._write.image, keys, stack)
 
     def special(
         self, step: StepPlan, name: str, group: Group, keys: Sequence[LocalKey], value: Any
@@ -67,7 +81,7 @@ class WellSink:
             label, writer = found
             places = _label_keys(step, keys)
             stack = self._label_stack(step, label.name, places, value)
-            _write_planes(writer, label.layout, places, stack)
+            self._write_planes(writer, label.layout, places, stack)
         for table in self._write.tables:
             if (table.step, table.special) == (step.index, name):
                 self.frames[table.name].append(self._rows(step, group, value, table.labels))
@@ -93,6 +107,19 @@ class WellSink:
             filled = [frame for frame in frames if len(frame)] or frames[:1]
             if filled:
                 yield table.name, table.labels, pd.concat(filled, ignore_index=True)
+
+    def _write_planes(
+        self,
+        writer: ImageWriter,
+        layout: ImageLayout,
+        keys: Sequence[LocalKey],
+        stack: NDArray[Any],
+    ) -> None:
+        start = time.perf_counter()
+        for key, plane in zip(keys, stack, strict=True):
+            slot = slot_of(layout, key.channel, key.z)
+            writer.write(key.field, key.timepoint, key.channel, slot, plane)
+        self._meter.count(Backend.ZARR.value, "write", layout.path, start, stack.nbytes)
 
     def _label_stack(
         self, step: StepPlan, name: str, keys: Sequence[LocalKey], value: Any
@@ -150,8 +177,8 @@ class WellSink:
             target.materializer,
             value,
             str(place / f"{stem}.pkl"),
-            FileManager(create_storage_registry()),
-            "disk",
+            self._files,
+            Backend.DISK.value,
         )
 
 
@@ -160,14 +187,6 @@ def _label_keys(step: StepPlan, keys: Sequence[LocalKey]) -> list[LocalKey]:
     if "channel" not in step.variable_components:
         return list(keys)
     return list(dict.fromkeys(key._replace(channel=keys[0].channel) for key in keys))
-
-
-def _write_planes(
-    writer: ImageWriter, layout: ImageLayout, keys: Sequence[LocalKey], stack: NDArray[Any]
-) -> None:
-    for key, plane in zip(keys, stack, strict=True):
-        slot = slot_of(layout, key.channel, key.z)
-        writer.write(key.field, key.timepoint, key.channel, slot, plane)
 
 
 def _place_columns(

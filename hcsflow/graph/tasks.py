@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hcsflow.arrays.counting import ArrayCounts, count_arrays
 from hcsflow.config import MissingPolicy
 from hcsflow.errors import FencedError, HcsflowError, PlaneError
 from hcsflow.graph.commit import (
@@ -33,6 +34,7 @@ from hcsflow.graph.worker import PeakMeter, emit
 from hcsflow.journal import JournalEntry, ObjectRecord, Outcome
 from hcsflow.plan import Group, LocalKey, StepPlan, WritePlan
 from hcsflow.storage.memory import MemoryStorageBackend
+from hcsflow.storage.traffic import TrafficMeter
 
 __all__ = ["run_segment"]
 
@@ -100,9 +102,13 @@ class _WellTask:
         self._well = well
         self._attempt = attempt
         number = plan.plate.wells.index(well)
-        self._planes = WellPlanes(plan, bundle.manifest, Path(bundle.plate_root), number)
+        self._meter = TrafficMeter(log_length=0)
+        self._planes = WellPlanes(
+            plan, bundle.manifest, Path(bundle.plate_root), number, meter=self._meter
+        )
         self._builtins = BuiltinInputs(plan, bundle.manifest, number)
         self._run: SegmentRun | None = None
+        self._arrays = ArrayCounts()
         self._started = time.perf_counter()
 
     def run(self) -> Outcome:
@@ -112,7 +118,7 @@ class _WellTask:
         plan = self._bundle.plan
         with open_scratch(self._bundle, self._well, self._attempt) as scratch:
             roots = {write.output: unit_scratch(scratch, write.output) for write in plan.writes}
-            with PeakMeter() as meter:
+            with PeakMeter() as meter, count_arrays() as self._arrays:
                 records = self._make(roots, scratch)
             outcome = self._outcome(records, meter)
             for write in plan.writes:
@@ -132,7 +138,9 @@ class _WellTask:
     def _sink(self, write: WritePlan, root: Path) -> WellSink:
         folder = root / write.store / well_folder(self._bundle.plan, self._well)
         sides = root / "results"
-        return WellSink(self._bundle.plan, write, self._well, folder=folder, sides=sides)
+        return WellSink(
+            self._bundle.plan, write, self._well, folder=folder, sides=sides, meter=self._meter
+        )
 
     def _process(self, sink: _Sinks, scratch: Path) -> None:
         limit = self._bundle.plan.held_limit_bytes(self._bundle.memory_bytes)
@@ -143,7 +151,7 @@ class _WellTask:
                 self._segment,
                 planes=self._planes,
                 specials=SpecialValues(self._bundle.plan, self._builtins),
-                storage=task_storage(memory, scratch / "held"),
+                files=task_storage(memory, scratch / "held", self._meter),
                 sink=sink,
                 on_step=self._tell_step,
             )
@@ -198,9 +206,16 @@ class _WellTask:
             outputs=tuple(records),
             objects=sum("/c/" in record.path for record in stored),
             notes=self._notes(),
+            traffic=tuple(
+                (backend, found.operations, found.nbytes, round(found.seconds, 4))
+                for backend, found in self._meter.traffic().items()
+            ),
         )
 
     def _notes(self) -> tuple[str, ...]:
+        return (*self._missing_notes(), *self._arrays.notes())
+
+    def _missing_notes(self) -> tuple[str, ...]:
         if not self._planes.missing:
             return ()
         config = self._bundle.plan.config

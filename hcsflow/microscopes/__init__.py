@@ -18,7 +18,14 @@ from typing import Protocol, cast
 from hcsflow.errors import PlateError, PlateNotFoundError, UsageError, nearest
 from hcsflow.plate import Manifest, Plate
 
-__all__ = ["ENTRY_POINT_GROUP", "MICROSCOPES", "Microscope", "open_plate", "read_stage_positions"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "MICROSCOPES",
+    "Microscope",
+    "open_plate",
+    "plate_folder",
+    "read_stage_positions",
+]
 
 ENTRY_POINT_GROUP = "hcsflow.microscopes"
 
@@ -90,7 +97,7 @@ def open_plate(
     """
     if pixel_size_um is not None and not 0 < pixel_size_um < 1e6:
         raise UsageError(f"expected a pixel size in µm above 0, got {pixel_size_um}")
-    root = _plate_folder(Path(path))
+    root = plate_folder(Path(path))
     reader = _load(microscope) if microscope else _recognise(root)
     return reader.open_plate(root, acquisition=acquisition, pixel_size_um=pixel_size_um)
 
@@ -115,8 +122,16 @@ def read_stage_positions(
     return _load(plate.microscope).read_stage_positions(plate, manifest, well)
 
 
-def _plate_folder(path: Path) -> Path:
-    """Return the folder meant, resolved."""
+def plate_folder(path: Path) -> Path:
+    """Return the plate's folder, resolved, from its own path or that of an HTD file in it.
+
+    Raises
+    ------
+    PlateNotFoundError
+        If there is nothing.
+    PlateError
+        If it is another file.
+    """
     folder = path.expanduser().resolve()
     if folder.suffix.lower() == ".htd" and folder.is_file():
         folder = folder.parent

@@ -132,6 +132,24 @@ class Manifest:
         folder = self.folders[self.folder_ids[row]]
         return f"{folder}/{self.name(row)}" if folder else self.name(row)
 
+    def paths(self, rows: NDArray[np.intp]) -> list[str]:
+        """Return the POSIX paths of many planes, in the order of ``rows``."""
+        text = self._ascii_names
+        if text is None:
+            return [self.path(row) for row in rows.tolist()]
+        starts, stops = self.name_offsets[rows].tolist(), self.name_offsets[rows + 1].tolist()
+        parents = [f"{folder}/" if folder else "" for folder in self.folders]
+        folders = self.folder_ids[rows].tolist()
+        return [
+            parents[folder] + text[start:stop]
+            for folder, start, stop in zip(folders, starts, stops, strict=True)
+        ]
+
+    @cached_property
+    def _ascii_names(self) -> str | None:
+        """All names end to end, if each byte of them is a character."""
+        return self.name_blob.decode("ascii") if self.name_blob.isascii() else None
+
     def key(self, row: int) -> PlaneKey:
         """Return a plane's key."""
         well, fld, timepoint, channel, z = self.keys[row].tolist()

@@ -28,7 +28,10 @@ STANDARD_PLATES = ((2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
 MAX_ROWS, MAX_COLUMNS = STANDARD_PLATES[-1]
 
 _WELL = re.compile(r"([A-Z]|A[A-F])0*([1-9]\d?)")
-_PLANE = re.compile(r"(?P<well>[A-Z]{1,2}\d{2})_s(\d{3,})_w(\d+)_z(\d{3,})_t(\d{3,})")
+_PADDED = r"(\d{3}|[1-9]\d{3,8})"  # one spelling a number, so that a plane has one name
+_PLANE = re.compile(
+    rf"(?P<well>[A-Z]{{1,2}}\d{{2}})_s{_PADDED}_w([1-9]\d{{0,8}})_z{_PADDED}_t{_PADDED}", re.ASCII
+)
 
 
 class PlaneName(NamedTuple):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hcsflow.errors import MissingPlaneError, PlaneError, UsageError, nearest
-from hcsflow.microscopes import open_plate as read_plate
 from hcsflow.microscopes import read_stage_positions
+from hcsflow.microscopes.index_cache import open_plate_again
 from hcsflow.plate.names import canonical_well
 from hcsflow.session.inspection import describe_values, inspect_values, plane_name
 from hcsflow.storage.tiff import read_plane
@@ -36,7 +36,10 @@ def open_plate(
     acquisition: str | None = None,
     pixel_size_um: float | None = None,
 ) -> Plate:
-    """Open a plate's folder. Reads names and a handful of headers, never writes.
+    """Open a plate's folder. Reads names and a handful of headers, never writes into it.
+
+    What it found is kept in the user's cache folder, and taken from there while every folder of
+    the plate, and every file by its size and time, is as it was.
 
     Parameters
     ----------
@@ -58,7 +61,7 @@ def open_plate(
     UsageError
         If there is no such microscope, or the pixel size is not positive.
     """
-    model, manifest = read_plate(
+    model, manifest = open_plate_again(
         path, microscope=microscope, acquisition=acquisition, pixel_size_um=pixel_size_um
     )
     return Plate(model, manifest)

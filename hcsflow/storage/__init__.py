@@ -15,28 +15,41 @@ if TYPE_CHECKING:
         DataSource,
         StorageBackend,
         StreamingBackend,
+        VerifiableBackend,
         VirtualBackend,
     )
+    from hcsflow.storage.checksums import ChecksumBackend
     from hcsflow.storage.filemanager import FileManager
     from hcsflow.storage.registry import (
         StorageRegistry,
         create_storage_registry,
         storage_registry,
     )
+    from hcsflow.storage.traffic import Traffic
+    from hcsflow.storage.wrappers import CountingBackend, ReadOnlyBackend
 
 __all__ = [
+    "ChecksumBackend",
+    "CountingBackend",
     "DataSink",
     "DataSource",
     "FileManager",
+    "ReadOnlyBackend",
     "StorageBackend",
     "StorageRegistry",
     "StreamingBackend",
+    "Traffic",
+    "VerifiableBackend",
     "VirtualBackend",
     "create_storage_registry",
     "storage_registry",
 ]
 
 _HOMES = {
+    "ChecksumBackend": "checksums",
+    "CountingBackend": "wrappers",
+    "ReadOnlyBackend": "wrappers",
+    "Traffic": "traffic",
     "FileManager": "filemanager",
     "StorageRegistry": "registry",
     "create_storage_registry": "registry",

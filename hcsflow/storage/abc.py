@@ -2,7 +2,8 @@
 
 `DataSink` takes data; `DataSource` gives it back by name; a `StorageBackend` does both and
 manages a tree of files; a `VirtualBackend` presents planes that lie elsewhere under generated
-names; a `StreamingBackend` sends to a viewer and forgets.
+names; a `StreamingBackend` sends to a viewer and forgets; a `VerifiableBackend` knows what was
+stored in it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ __all__ = [
     "FileStat",
     "StorageBackend",
     "StreamingBackend",
+    "VerifiableBackend",
+    "Verification",
     "VirtualBackend",
 ]
 
@@ -189,6 +192,35 @@ class StreamingBackend(DataSink):
     @abstractmethod
     def close(self) -> None:
         """End the connection; further calls fail."""
+
+
+class Verification(NamedTuple):
+    """How many stored objects were checked, and what is wrong with which of them by path."""
+
+    checked: int
+    damaged: dict[str, str]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether all that was stored is there as it was stored."""
+        return not self.damaged
+
+
+class VerifiableBackend(ABC):
+    """A backend that can tell whether what it holds is what was stored."""
+
+    @abstractmethod
+    def verify(self, directory: StrPath = "") -> Verification:
+        """Check every object at and below a path against what was stored."""
+
+
+ABILITIES: Mapping[type, str] = {
+    DataSink: "take data",
+    DataSource: "give data",
+    StorageBackend: "rearrange files",
+    VerifiableBackend: "verify what it holds",
+}
+"""What a backend of each type can do, for messages."""
 
 
 def require_equal(data: Sequence[Any], paths: Sequence[StrPath]) -> None:

@@ -2,54 +2,46 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from threading import Lock
+from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter
 from typing import Any, TypeVar
 
-import numpy as np
+from numpy import ndarray, ndim, shape
 
-from hcsflow.arrays import convert
-from hcsflow.config import Backend, MaterializationBackend
-from hcsflow.errors import StorageResolutionError, UsageError
-from hcsflow.storage.abc import DataSink, DataSource, StorageBackend
-from hcsflow.storage.families import sizeof
+from hcsflow.arrays import convert, find_memory_type
+from hcsflow.errors import UsageError
+from hcsflow.storage.abc import (
+    DataSink,
+    DataSource,
+    StorageBackend,
+    VerifiableBackend,
+    Verification,
+)
 from hcsflow.storage.paths import StrPath
-from hcsflow.storage.registry import StorageRegistry, storage_registry
+from hcsflow.storage.registry import AnyName, StorageRegistry, name_of, storage_registry
+from hcsflow.storage.traffic import Operation, Traffic, TrafficMeter, weigh
 
-__all__ = ["FileManager", "Traffic"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["FileManager"]
 
 IMAGE_EXTENSIONS = (".tif", ".tiff", ".png")
 _SYMLINK_OPTIONS = ("overwrite_symlinks_only", "replace_symlinks")
 
-Ability = TypeVar("Ability")
-AnyName = Backend | MaterializationBackend | str
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """What went through a backend: calls, bytes given or taken (uncompressed), seconds."""
-
-    operations: int = 0
-    nbytes: int = 0
-    seconds: float = 0.0
+T = TypeVar("T")
 
 
 class FileManager:
     """Save, load, list and rearrange data on any backend.
 
     The same logical path works on every backend; listings are in natural order. A backend that
-    fails raises: nothing falls back to another one.
+    fails raises: nothing falls back to another one. Any number of threads may share one; pickled,
+    it goes with its registry and counts from nothing.
 
     Parameters
     ----------
     registry : StorageRegistry, optional
         Where backends come from; the default is this process's `storage_registry`.
+    meter : TrafficMeter, optional
+        Where operations are counted together with others'; the default is one of its own.
 
     Examples
     --------
@@ -60,10 +52,17 @@ class FileManager:
     [1, 2]
     """
 
-    def __init__(self, registry: StorageRegistry | None = None) -> None:
+    def __init__(
+        self, registry: StorageRegistry | None = None, *, meter: TrafficMeter | None = None
+    ) -> None:
         self.registry = storage_registry if registry is None else registry
-        self._lock = Lock()
-        self._traffic: dict[str, Traffic] = {}
+        self._meter = TrafficMeter() if meter is None else meter
+        self._count = self._meter.count
+        self._sinks = self.registry.able(DataSink)  # type: ignore[type-abstract]
+        self._sources = self.registry.able(DataSource)  # type: ignore[type-abstract]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.registry,)
 
     def get_backend(self, backend: AnyName) -> Any:
         """Return a backend by name.
@@ -73,25 +72,48 @@ class FileManager:
         StorageResolutionError
             If there is none of that name.
         """
-        return self.registry.get_backend(_name(backend))
+        return self.registry.get_backend(backend)
 
-    def traffic(self) -> dict[str, Traffic]:
-        """Return what went through each backend so far."""
-        with self._lock:
-            return dict(self._traffic)
+    def traffic(self) -> Traffic:
+        """Return what went through each backend so far: operations, errors, bytes, seconds."""
+        return self._meter.traffic()
+
+    def log(self) -> list[Operation]:
+        """Return the last 1000 operations, oldest first."""
+        return self._meter.log()
 
     def save(self, data: Any, path: StrPath, backend: AnyName, **options: Any) -> None:
         """Store data; see the backend's ``save`` for options such as ``overwrite``."""
-        sink = self._sink(backend)
-        with self._counted("save", path, backend, data):
-            sink.save(data, path, **options)
+        try:
+            sink = self._sinks[backend]
+        except KeyError:
+            sink = self._sink(backend)
+        start = perf_counter()
+        try:
+            if options:
+                sink.save(data, path, **options)
+            else:  # unpacking nothing costs as much as counting
+                sink.save(data, path)
+        except BaseException as error:
+            self._count(name_of(backend), "save", path, start, 0, error)
+            raise
+        nbytes = data.nbytes if type(data) is ndarray else weigh(data)
+        self._count(backend, "save", path, start, nbytes)
 
     def load(self, path: StrPath, backend: AnyName, **options: Any) -> Any:
-        """Return what is stored at a path; arrays as numpy."""
-        source = self._source(backend)
-        with self._counted("load", path, backend) as taken:
-            data = source.load(path, **options)
-            taken.append(data)
+        """Return what is stored at a path; arrays in files as numpy."""
+        try:
+            source = self._sources[backend]
+        except KeyError:
+            source = self._source(backend)
+        start = perf_counter()
+        try:
+            data = source.load(path, **options) if options else source.load(path)
+        except BaseException as error:
+            self._count(name_of(backend), "load", path, start, 0, error)
+            raise
+        nbytes = data.nbytes if type(data) is ndarray else weigh(data)
+        self._count(backend, "load", path, start, nbytes)
         return data
 
     def save_batch(
@@ -99,16 +121,31 @@ class FileManager:
     ) -> None:
         """Store several objects in one operation."""
         sink = self._sink(backend)
-        with self._counted("save_batch", f"{len(paths)} paths", backend, list(data)):
-            sink.save_batch(data, paths, **options)
+        self._do(
+            ("save_batch", f"{len(paths)} paths", backend),
+            lambda: sink.save_batch(data, paths, **options),
+            lambda _: sum(map(weigh, data)),
+        )
 
     def load_batch(self, paths: Sequence[StrPath], backend: AnyName, **options: Any) -> list[Any]:
         """Return what is stored at each path, in order."""
         source = self._source(backend)
-        with self._counted("load_batch", f"{len(paths)} paths", backend) as taken:
-            data = source.load_batch(paths, **options)
-            taken.extend(data)
-        return data
+        return self._do(
+            ("load_batch", f"{len(paths)} paths", backend),
+            lambda: source.load_batch(paths, **options),
+            lambda loaded: sum(map(weigh, loaded)),
+        )
+
+    def verify(self, path: StrPath, backend: AnyName) -> Verification:
+        """Check what is stored at and below a path against its checksums.
+
+        Raises
+        ------
+        StorageResolutionError
+            If the backend keeps none: `hcsflow.storage.ChecksumBackend` adds them to any.
+        """
+        checked = self.registry.require(backend, VerifiableBackend)  # type: ignore[type-abstract]
+        return self._do(("verify", path, backend), lambda: checked.verify(path))
 
     def save_array(self, data: Any, path: StrPath, backend: AnyName, **options: Any) -> None:
         """Store an array of any memory type.
@@ -118,7 +155,7 @@ class FileManager:
         UsageError
             If ``data`` is not an array.
         """
-        if not hasattr(data, "shape"):
+        if find_memory_type(data) is None:
             raise UsageError(f"{path}: expected an array, got {type(data).__name__}")
         self.save(data, path, backend, **options)
 
@@ -140,9 +177,9 @@ class FileManager:
             If it cannot become one of that type.
         """
         data = self.load(path, backend)
-        if not hasattr(data, "shape"):
+        if find_memory_type(data) is None:
             raise UsageError(f"{path}: expected an array, found {type(data).__name__}")
-        return data if memory_type == "numpy" else convert(data, memory_type, device=device)
+        return convert(data, memory_type, device=device)
 
     def save_image(self, data: Any, path: StrPath, backend: AnyName, **options: Any) -> None:
         """Store one plane, (y, x).
@@ -152,8 +189,8 @@ class FileManager:
         UsageError
             If ``data`` has not two axes.
         """
-        if np.ndim(data) != 2:
-            raise UsageError(f"{path}: an image has two axes, got shape {np.shape(data)}")
+        if ndim(data) != 2:
+            raise UsageError(f"{path}: an image has two axes, got shape {shape(data)}")
         self.save_array(data, path, backend, **options)
 
     def load_image(self, path: StrPath, backend: AnyName, *, memory_type: str = "numpy") -> Any:
@@ -165,15 +202,18 @@ class FileManager:
 
     def exists(self, path: StrPath, backend: AnyName) -> bool:
         """Whether a path is a file or folder."""
-        return self._source(backend).exists(path)
+        source = self._source(backend)
+        return self._do(("exists", path, backend), lambda: source.exists(path))
 
     def is_file(self, path: StrPath, backend: AnyName) -> bool:
         """Whether a path can be loaded."""
-        return self._source(backend).is_file(path)
+        source = self._source(backend)
+        return self._do(("is_file", path, backend), lambda: source.is_file(path))
 
     def is_dir(self, path: StrPath, backend: AnyName) -> bool:
         """Whether a path is a folder."""
-        return self._source(backend).is_dir(path)
+        source = self._source(backend)
+        return self._do(("is_dir", path, backend), lambda: source.is_dir(path))
 
     def list_files(
         self,
@@ -185,8 +225,12 @@ class FileManager:
         recursive: bool = False,
     ) -> list[str]:
         """List files in natural order; see `DataSource.list_files`."""
-        return self._source(backend).list_files(
-            directory, pattern=pattern, extensions=extensions, recursive=recursive
+        source = self._source(backend)
+        return self._do(
+            ("list_files", directory, backend),
+            lambda: source.list_files(
+                directory, pattern=pattern, extensions=extensions, recursive=recursive
+            ),
         )
 
     def list_image_files(
@@ -205,32 +249,37 @@ class FileManager:
 
     def list_dir(self, directory: StrPath, backend: AnyName) -> list[str]:
         """List names in a folder, in natural order."""
-        return self._source(backend).list_dir(directory)
+        source = self._source(backend)
+        return self._do(("list_dir", directory, backend), lambda: source.list_dir(directory))
 
     def ensure_directory(self, directory: StrPath, backend: AnyName) -> str:
         """Make a folder and its parents; return its path."""
-        return self._storage(backend).ensure_directory(directory)
+        storage = self._storage(backend)
+        return self._do(
+            ("ensure_directory", directory, backend), lambda: storage.ensure_directory(directory)
+        )
 
     def delete(self, path: StrPath, backend: AnyName) -> None:
         """Remove a file or an empty folder."""
-        with self._counted("delete", path, backend):
-            self._storage(backend).delete(path)
+        storage = self._storage(backend)
+        self._do(("delete", path, backend), lambda: storage.delete(path))
 
     def delete_all(self, path: StrPath, backend: AnyName) -> None:
         """Remove a file, or a folder and everything in it."""
-        with self._counted("delete_all", path, backend):
-            self._storage(backend).delete_all(path)
+        storage = self._storage(backend)
+        self._do(("delete_all", path, backend), lambda: storage.delete_all(path))
 
     def move(self, source: StrPath, target: StrPath, backend: AnyName, **options: Any) -> None:
         """Rename a file or folder."""
         _refuse_symlinks(options)
-        with self._counted("move", source, backend):
-            self._storage(backend).move(source, target, **options)
+        storage = self._storage(backend)
+        self._do(("move", source, backend), lambda: storage.move(source, target, **options))
 
     def copy(self, source: StrPath, target: StrPath, backend: AnyName, **options: Any) -> None:
         """Copy a file or folder."""
-        with self._counted("copy", source, backend):
-            self._storage(backend).copy(source, target, **options)
+        _refuse_symlinks(options)
+        storage = self._storage(backend)
+        self._do(("copy", source, backend), lambda: storage.copy(source, target, **options))
 
     def mirror_directory(
         self, source: StrPath, target: StrPath, backend: AnyName, **options: Any
@@ -243,8 +292,11 @@ class FileManager:
             If symlinks are asked for: hcsflow makes none.
         """
         _refuse_symlinks(options)
-        with self._counted("mirror_directory", source, backend):
-            return self._storage(backend).mirror_directory(source, target, **options)
+        storage = self._storage(backend)
+        return self._do(
+            ("mirror_directory", source, backend),
+            lambda: storage.mirror_directory(source, target, **options),
+        )
 
     def mirror_directory_structure(
         self, source_dir: StrPath, target_dir: StrPath, backend: AnyName, **options: Any
@@ -253,50 +305,31 @@ class FileManager:
         return self.mirror_directory(source_dir, target_dir, backend, **options)
 
     def _sink(self, backend: AnyName) -> DataSink:
-        return self._able(backend, DataSink, "take data")  # type: ignore[type-abstract]
+        return self.registry.require(backend, DataSink)  # type: ignore[type-abstract]
 
     def _source(self, backend: AnyName) -> DataSource:
-        return self._able(backend, DataSource, "give data")  # type: ignore[type-abstract]
+        return self.registry.require(backend, DataSource)  # type: ignore[type-abstract]
 
     def _storage(self, backend: AnyName) -> StorageBackend:
-        return self._able(backend, StorageBackend, "rearrange files")  # type: ignore[type-abstract]
+        return self.registry.require(backend, StorageBackend)  # type: ignore[type-abstract]
 
-    def _able(self, backend: AnyName, kind: type[Ability], ability: str) -> Ability:
-        found: object = self.get_backend(backend)
-        if isinstance(found, kind):
-            return found
-        names = self.registry.get_available_backends()
-        raise StorageResolutionError(
-            f"storage backend {_name(backend)!r} cannot {ability}",
-            hint=f"use another of {', '.join(names)}",
-        )
-
-    @contextmanager
-    def _counted(
-        self, operation: str, path: StrPath, backend: AnyName, given: Any = None
-    ) -> Iterator[list[Any]]:
-        """Count and log one operation, whether it succeeds or not."""
-        taken: list[Any] = []
-        start = time.perf_counter()
+    def _do(
+        self,
+        what: tuple[str, StrPath, AnyName],
+        call: Callable[[], T],
+        weigh_result: Callable[[T], int] | None = None,
+    ) -> T:
+        """Carry out, count and log an operation: its name, path and backend."""
+        operation, path, backend = what
+        name, start = name_of(backend), perf_counter()
         try:
-            yield taken
-        finally:
-            seconds = time.perf_counter() - start
-            name = _name(backend)
-            nbytes = sum(sizeof(item).nbytes for item in (taken if given is None else [given]))
-            with self._lock:
-                old = self._traffic.get(name, Traffic())
-                self._traffic[name] = replace(
-                    old,
-                    operations=old.operations + 1,
-                    nbytes=old.nbytes + nbytes,
-                    seconds=old.seconds + seconds,
-                )
-            _log.debug("%s %s %s: %d bytes, %.6f s", name, operation, path, nbytes, seconds)
-
-
-def _name(backend: AnyName) -> str:
-    return backend if type(backend) is str else str(getattr(backend, "value", backend))
+            result = call()
+        except BaseException as error:
+            self._count(name, operation, path, start, 0, error)
+            raise
+        nbytes = 0 if weigh_result is None else weigh_result(result)
+        self._count(name, operation, path, start, nbytes)
+        return result
 
 
 def _refuse_symlinks(options: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
@@ -12,16 +13,27 @@ from natsort import natsort_keygen
 
 from hcsflow.errors import PathError
 
-__all__ = ["StrPath", "contained", "join", "located", "logical", "matches", "natural"]
+__all__ = ["StrPath", "contained", "join", "located", "logical", "matches", "natural", "portable"]
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
 _NATURAL = natsort_keygen()
+_NO_NAME = ("/", "")
+_NUMBER = re.compile(r"([0-9]+)")
+_NOT_PORTABLE = re.compile(r"[\\\x00-\x1f]")
 
 
 def natural(names: Iterable[str]) -> list[str]:
     """Sort names so that numbers count: ``z2`` before ``z10``."""
-    return sorted(names, key=_NATURAL)
+    found = list(names)
+    is_plain = all(map(str.isascii, found))  # natsort knows other scripts, at ten times the price
+    return sorted(found, key=_ascii_key if is_plain else _NATURAL)
+
+
+def _ascii_key(name: str) -> list[str | int]:
+    parts: list[str | int] = list(_NUMBER.split(name))
+    parts[1::2] = map(int, parts[1::2])
+    return parts
 
 
 def logical(path: StrPath) -> str:
@@ -37,9 +49,12 @@ def logical(path: StrPath) -> str:
     >>> logical("/plate//A01/./x.tif")
     'plate/A01/x.tif'
     """
-    parts = os.fspath(path).split("/")
+    text = path if type(path) is str else os.fspath(path)
+    if not ("/." in text or "//" in text or text[:1] == "." or text[-1:] in _NO_NAME):
+        return text[1:] if text[0] == "/" else text  # nearly every path is in this form already
+    parts = text.split("/")
     if ".." in parts:
-        raise PathError(f"{os.fspath(path)!r} leads upwards", hint="give a path without '..'")
+        raise PathError(f"{text!r} leads upwards", hint="give a path without '..'")
     return "/".join(part for part in parts if part not in ("", "."))
 
 
@@ -52,21 +67,57 @@ def join(directory: StrPath, name: str) -> str:
 def contained(root: Path, relative: StrPath) -> Path:
     """Return ``root / relative``, known to lie in ``root`` with every link followed.
 
+    ``~`` and variables are plain characters here. Nothing is opened; links are read.
+
     Raises
     ------
     PathError
-        If the path is absolute, has a part ``..``, or a symlink leads out.
+        If the path is absolute or begins with a drive, has a part ``..`` or a character that no
+        path can hold, or a symlink leads out.
     """
     text = os.fspath(relative)
-    if Path(text).is_absolute() or ".." in Path(text).parts:
+    given = Path(text)
+    if given.anchor or ".." in given.parts or "\0" in text:
         raise PathError(f"{text!r} does not stay inside {root}", hint="give a path relative to it")
-    real, base = os.path.realpath(root / text), os.path.realpath(root)
+    try:
+        real, base = os.path.realpath(root / text), os.path.realpath(root)
+    except (OSError, ValueError) as error:  # lone surrogates
+        raise PathError(f"{text!r} cannot be looked up in {root}: {error}") from error
     if real != base and not real.startswith(base.rstrip(os.sep) + os.sep):
         raise PathError(
             f"{text!r} leads out of {root} by a link, to {real}",
             hint="copy the file into the folder",
         )
     return root / text
+
+
+def portable(path: str) -> str:
+    """Return a path of a document, in its logical form, if all systems take it as relative.
+
+    Parameters
+    ----------
+    path : str
+        As another program wrote it, perhaps on another system.
+
+    Raises
+    ------
+    PathError
+        If it is absolute or has a drive, of POSIX or of Windows, or holds ``..``, a backslash or
+        a control character, or begins with ``~``.
+
+    Examples
+    --------
+    >>> portable("TimePoint_1/./A01_s1_w1.tif")
+    'TimePoint_1/A01_s1_w1.tif'
+    """
+    found = logical(path)
+    is_local = path[:1] == "/" or found[:1] == "~" or found[1:2] == ":"
+    if is_local or _NOT_PORTABLE.search(path):
+        raise PathError(
+            f"{path!r} does not lead to a file inside a folder on every system",
+            hint="write it relative to the folder, with '/' and without a drive",
+        )
+    return found
 
 
 def located(base: Path | None, path: StrPath) -> Path:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+from bisect import bisect_left
 from collections.abc import ItemsView, Iterable, Iterator, Mapping
-from functools import cached_property
-from pathlib import Path, PurePosixPath
+from functools import cached_property, partial
+from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,9 +27,41 @@ from hcsflow.storage.tiff import read_plane
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["VirtualWorkspaceBackend", "WorkspaceMapping"]
+__all__ = [
+    "VirtualWorkspaceBackend",
+    "WorkspaceMapping",
+    "plane_file_name",
+    "relative_to_root",
+]
 
 SUFFIX = ".tif"
+BLOCK_ROWS = 1 << 14
+"""Names are made for so many planes at a time, not for a whole large plate."""
+
+
+def plane_file_name(well: str, numbers: Mapping[str, Any]) -> str:
+    """Return a plane's name from a well's name and dense indices; those left out are 0.
+
+    Examples
+    --------
+    >>> plane_file_name("b2", {"field": 2})
+    'B02_s003_w1_z001_t001.tif'
+    """
+    indices = {component: int(numbers.get(component, 0)) for component in COMPONENTS}
+    return format_plane_name(PlaneName(well=canonical_well(well), **indices)) + SUFFIX
+
+
+def relative_to_root(root: Path, path: StrPath) -> str:
+    """Return a path's logical form below ``root``; it may begin with the root's own path.
+
+    Raises
+    ------
+    PathError
+        If a part is ``..``.
+    """
+    text, start = os.fspath(path), root.as_posix()
+    is_below = text.startswith(start) and text[len(start) : len(start) + 1] in ("", "/")
+    return logical(text[len(start) :] if is_below else text)
 
 
 class VirtualWorkspaceBackend(VirtualBackend):
@@ -51,6 +85,9 @@ class VirtualWorkspaceBackend(VirtualBackend):
         self.plate = plate
         self.root = Path(manifest.root if root is None else root)
         self._wells = {name: number for number, name in enumerate(plate.wells)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), root=self.root), (self.manifest, self.plate)
 
     def load(self, path: StrPath) -> NDArray[Any]:
         """Read a plane, (y, x), of the plate's dtype.
@@ -97,7 +134,7 @@ class VirtualWorkspaceBackend(VirtualBackend):
 
     def is_dir(self, path: StrPath) -> bool:
         """Whether ``path`` is the one folder there is: the root."""
-        return not logical(path)
+        return not relative_to_root(self.root, path)
 
     def list_files(
         self,
@@ -110,8 +147,10 @@ class VirtualWorkspaceBackend(VirtualBackend):
         """List planes, wells in plate order and names in natural order within."""
         self._require_root(directory)
         wanted = None if extensions is None else tuple(extensions)
-        found = (name for name in self.names() if matches(name, pattern, wanted))
-        return [join(directory, name) for name in found]
+        is_all = pattern is None and wanted is None
+        names = (n for n in self.names() if is_all or matches(n, pattern, wanted))
+        start = join(directory, "")
+        return [start + name for name in names]
 
     def list_dir(self, directory: StrPath = "") -> list[str]:
         """List the names of all planes."""
@@ -139,18 +178,34 @@ class VirtualWorkspaceBackend(VirtualBackend):
         """
         found = metadata._asdict() if isinstance(metadata, PlaneKey) else metadata
         well = found["well"]
-        name = canonical_well(well) if isinstance(well, str) else self.plate.wells[int(well)]
-        numbers = {component: int(found.get(component, 0)) for component in COMPONENTS}
-        return format_plane_name(PlaneName(well=name, **numbers)) + SUFFIX
+        return plane_file_name(well if isinstance(well, str) else self.plate.wells[well], found)
 
     def names(self) -> Iterator[str]:
         """Iterate over the names of all planes, in the order of `list_files`."""
-        return (name for name, _ in self.planes())
+        for rows in self._blocks():
+            yield from self._names_of(rows)
 
     def planes(self) -> Iterator[tuple[str, str]]:
         """Iterate over names and paths relative to the plate, in the order of `list_files`."""
-        for row in self._order:
-            yield self.generate_filename(self.manifest.key(row)), self.manifest.path(row)
+        for rows in self._blocks():
+            yield from zip(self._names_of(rows), self.manifest.paths(rows), strict=True)
+
+    def _blocks(self) -> Iterator[NDArray[np.intp]]:
+        """Row numbers in the order of the names, some thousands at a time."""
+        for start in range(0, len(self._order), BLOCK_ROWS):
+            yield self._order[start : start + BLOCK_ROWS]
+
+    def _names_of(self, rows: NDArray[np.intp]) -> list[str]:
+        """Names of planes; what follows the well is made once for all wells that share it."""
+        well, *numbers = self.manifest.keys[rows].T.astype(np.int64)
+        codes = np.ravel_multi_index(tuple(numbers), self._sizes[1:])
+        found, first, place = np.unique(codes, return_index=True, return_inverse=True)
+        ends = np.empty(len(found), object)
+        for end, row in enumerate(rows[first].tolist()):
+            ends[end] = self.generate_filename(self.manifest.key(row)).partition("_")[2]
+        starts = np.array([f"{name}_" for name in self.plate.wells], object)
+        names: list[str] = (starts[well] + ends[place]).tolist()
+        return names
 
     def workspace_mapping(self) -> WorkspaceMapping:
         """Return a mapping of every name to the plane's path in the plate: a view, not a copy."""
@@ -164,23 +219,30 @@ class VirtualWorkspaceBackend(VirtualBackend):
 
     def row(self, path: StrPath) -> int | None:
         """Return the manifest's row of a plane by name; None where there is none."""
-        name = PurePosixPath(logical(path))
-        if len(name.parts) != 1 or name.suffix != SUFFIX:
+        name = relative_to_root(self.root, path)
+        if not name.endswith(SUFFIX):
             return None
         try:
-            plane = parse_plane_name(name.stem)
+            plane = parse_plane_name(name.removesuffix(SUFFIX))
         except PlateError:
             return None
         well = self._wells.get(plane.well)
         if well is None:
             return None
-        rank = 0
-        key = (well, plane.field, plane.timepoint, plane.channel, plane.z)
-        for value, size in zip(key, self._sizes, strict=True):
-            if value >= size:
-                return None
-            rank = rank * size + value
-        row = int(np.searchsorted(self._ranks, rank))
+        wells, fields, timepoints, channels, heights = self._sizes
+        if not (
+            well < wells
+            and plane.field < fields
+            and plane.timepoint < timepoints
+            and plane.channel < channels
+            and plane.z < heights
+        ):
+            return None
+        rank = (well * fields + plane.field) * timepoints + plane.timepoint
+        rank = (rank * channels + plane.channel) * heights + plane.z
+        if self._is_full:
+            return rank
+        row = bisect_left(self._ranks, rank)
         return row if row < len(self._ranks) and self._ranks[row] == rank else None
 
     @cached_property
@@ -190,17 +252,22 @@ class VirtualWorkspaceBackend(VirtualBackend):
         return tuple(int(n) + 1 for n in keys.max(axis=0)) if len(keys) else (1,) * 5
 
     @cached_property
-    def _ranks(self) -> NDArray[np.int64]:
-        """Each row's key as one number; ascending, as the rows are sorted."""
-        ranks: NDArray[np.int64] = np.ravel_multi_index(tuple(self.manifest.keys.T), self._sizes)
-        return ranks
+    def _is_full(self) -> bool:
+        """Whether no plane is missing, so that a plane's rank is its row."""
+        return len(self.manifest) == prod(self._sizes)
 
     @cached_property
-    def _order(self) -> list[int]:
+    def _ranks(self) -> memoryview[int]:
+        """Each row's key as one number; ascending, as the rows are sorted."""
+        keys = self.manifest.keys.T.astype(np.int64)
+        view: memoryview[int] = np.ravel_multi_index(tuple(keys), self._sizes).data
+        return view
+
+    @cached_property
+    def _order(self) -> NDArray[np.intp]:
         """Row numbers by well, field, channel, z, timepoint: the order of the names."""
         well, fld, timepoint, channel, z = self.manifest.keys.T
-        order: list[int] = np.lexsort((timepoint, z, channel, fld, well)).tolist()
-        return order
+        return np.lexsort((timepoint, z, channel, fld, well))
 
 
 class WorkspaceMapping(Mapping[str, str]):

@@ -65,6 +65,7 @@ class WellRecord:
     nbytes: int = 0
     failure: Outcome | None = None
     notes: tuple[str, ...] = ()
+    traffic: tuple[tuple[str, int, int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,7 @@ def _well(status: str, outcome: Outcome, nbytes: int) -> WellRecord:
         nbytes=nbytes,
         failure=outcome if status == "failed" else None,
         notes=outcome.notes,
+        traffic=outcome.traffic,
     )
 
 

@@ -72,6 +72,7 @@ def render_report(record: RunRecord, *, written: datetime) -> str:
             timings=_timings(record),
             steps=[_step(step) for step in record.plan.get("steps", [])],
             provenance=_provenance(record),
+            traffic=_traffic(record),
             warnings=[*record.plan.get("warnings", []), *_notes(record)],
             written=written.strftime("%Y-%m-%d %H:%M UTC"),
         )
@@ -147,6 +148,24 @@ def _timings(record: RunRecord) -> list[dict[str, str | float]]:
         }
         for step, values in spent.items()
         if values
+    ]
+
+
+def _traffic(record: RunRecord) -> list[dict[str, str]]:
+    """Sum up what went through each storage backend in all wells' tasks."""
+    sums: dict[str, tuple[int, int, float]] = {}
+    for well in record.with_status("done"):
+        for backend, operations, nbytes, seconds in well.traffic:
+            before = sums.get(backend, (0, 0, 0.0))
+            sums[backend] = before[0] + operations, before[1] + nbytes, before[2] + seconds
+    return [
+        {
+            "backend": backend,
+            "operations": f"{operations:,}",
+            "size": _bytes(nbytes),
+            "seconds": _short_time(seconds),
+        }
+        for backend, (operations, nbytes, seconds) in sorted(sums.items())
     ]
 
 

@@ -34,7 +34,7 @@ ACCELERATORS = set(
 )
 
 PROMISED = """
-    open_plate Plate Pipeline FunctionStep compile Plan Run FileManager storage_registry Backend
+    open_plate open_workspace Plate Pipeline FunctionStep compile Plan Run FileManager storage_registry Backend
     MaterializationBackend VFSConfig ZarrConfig ZarrCompressor ZarrChunkStrategy FieldLayout
     GlobalPipelineConfig StepMaterializationConfig special_inputs special_outputs memory_types
     stack_slices unstack_slices MemoryConversionError StorageResolutionError HcsflowError Resources

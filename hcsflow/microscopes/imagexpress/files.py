@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -168,6 +169,9 @@ class Acquisition:
             stat = entry.item.stat()
         except OSError:
             ignored["file that cannot be read"] += 1
+            return
+        if not S_ISREG(stat.st_mode):  # opening a pipe would wait for its writer
+            ignored["file of another kind"] += 1
             return
         step = ZSTEP_0 if place.z == 0 else NO_Z if place.z is None else place.z
         self.numbers.extend(

@@ -323,3 +323,12 @@ def test_only_links_out_of_the_plate_leave_nothing(tmp_path):
         (root / path.name).symlink_to(path)
     with pytest.raises(PlateError, match="symbolic link out of the plate"):
         open_plate(root)
+
+
+def test_a_pipe_named_like_an_image_is_not_opened(tmp_path):
+    root = tmp_path / "P"
+    key_coded_plate(root, SPEC, layout="flat", wells=("A01",))
+    os.mkfifo(root / "A01_s1_w1_z9.tif")
+    _, manifest = open_plate(root)
+    assert len(manifest) == 12
+    assert dict(manifest.ignored) == {"file of another kind": 1}

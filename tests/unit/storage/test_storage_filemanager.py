@@ -1,16 +1,32 @@
 from __future__ import annotations
 
+import json
 import logging
-import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from hcsflow import storage
+from hcsflow import open_plate, storage
+from hcsflow.arrays import MEMORY_TYPES, convert, is_installed, memory_type_of, to_numpy
 from hcsflow.config import Backend, MaterializationBackend
 from hcsflow.errors import StorageResolutionError, UsageError
-from hcsflow.storage import DataSink, FileManager, StreamingBackend, create_storage_registry
+from hcsflow.storage import (
+    DataSink,
+    FileManager,
+    ReadOnlyBackend,
+    StreamingBackend,
+    Traffic,
+    VirtualBackend,
+    create_storage_registry,
+)
+from hcsflow.storage.traffic import LOG_LENGTH, Totals, TrafficMeter, weigh
+from hcsflow.storage.virtual_workspace import VirtualWorkspaceBackend
+from hcsflow.testing.plates import write_imagexpress_plate
 
 PLANE = np.arange(6, dtype=np.uint16).reshape(2, 3)
 
@@ -39,6 +55,9 @@ def test_one_logical_path_on_every_backend(files, tmp_path, backend):
         files.save_image(PLANE + number, folder / f"z{number}.tif", backend)
     listed = files.list_image_files(folder, backend)
     assert listed == [f"{folder}/z9.tif", f"{folder}/z10.tif"]
+    assert files.list_files(folder, backend, pattern="z1*") == listed[1:]
+    assert files.list_files(folder, backend, extensions=[".PNG"]) == []
+    assert files.list_files(folder.parent, backend, recursive=True) == listed
     assert np.array_equal(files.load_image(listed[0], backend), PLANE + 9)
     files.move(listed[0], folder / "moved.tif", backend)
     files.copy(folder / "moved.tif", folder / "again.tif", backend)
@@ -55,30 +74,165 @@ def test_backends_are_named_by_enum_or_text(files):
     assert files.get_backend(MaterializationBackend.ZARR) is files.get_backend("zarr")
 
 
-def test_arrays_in_the_memory_type_asked_for(files):
-    torch = pytest.importorskip("torch")
-    files.save_array(torch.ones(2, 3), "/t", "memory")
-    assert isinstance(files.load_array("/t", "memory", memory_type="torch"), torch.Tensor)
+LIBRARIES = [
+    pytest.param(name, marks=[pytest.mark.gpu] if name == "cupy" else [])
+    for name in MEMORY_TYPES
+    if name != "tensorflow"
+]
+LIBRARIES.append(pytest.param("tensorflow", marks=pytest.mark.tensorflow))
+
+
+@pytest.mark.parametrize("backend", ["memory", "disk", "zarr"])
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_any_library_in_and_numpy_or_what_was_asked_for_out(files, tmp_path, backend, library):
+    if not is_installed(library):
+        pytest.skip(f"{library} is not installed")
+    path = tmp_path / "step" / "plane.tif"
+    files.ensure_directory(path.parent, backend)
+    files.save_image(convert(PLANE.copy(), library), path, backend)
+    found = files.load_image(path, backend)
+    assert type(found) is np.ndarray
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, PLANE)
+    again = files.load_array(path, backend, memory_type=library)
+    assert memory_type_of(again) == library
+    assert np.array_equal(to_numpy(again), PLANE)
+
+
+def test_what_is_no_array_or_no_image_is_refused(files):
     files.save([1], "/list", "memory")
-    with pytest.raises(UsageError, match="expected an array"):
+    table = pd.DataFrame({"a": [1]})
+    with pytest.raises(UsageError, match="expected an array, found list"):
         files.load_array("/list", "memory")
-    with pytest.raises(UsageError, match="two axes"):
+    for odd in ([1], table, "text"):
+        with pytest.raises(UsageError, match=r"expected an array, got|two axes"):
+            files.save_image(odd, "/i", "memory")
+    with pytest.raises(UsageError, match="expected an array, got DataFrame"):
+        files.save_array(table, "/i", "memory")
+    with pytest.raises(UsageError, match=r"two axes, got shape \(2, 2, 2\)"):
         files.save_image(np.zeros((2, 2, 2)), "/i", "memory")
+    files.save(np.zeros(3), "/line", "memory")
+    with pytest.raises(UsageError, match="two axes, found shape"):
+        files.load_image("/line", "memory")
+    assert not files.exists("/i", "memory")
+
+
+@pytest.mark.parametrize("backend", ["memory", "disk", "zarr"])
+def test_options_go_to_the_backend(files, tmp_path, backend):
+    path = tmp_path / "plane.npy"
+    files.ensure_directory(tmp_path, backend)
+    files.save_array(PLANE, path, backend)
+    with pytest.raises(FileExistsError):
+        files.save_image(PLANE + 1, path, backend)
+    files.save_image(PLANE + 1, path, backend, overwrite=True)
+    files.save_batch([PLANE + 2], [path], backend, overwrite=True)
+    assert np.array_equal(files.load_array(path, backend), PLANE + 2)
+    with pytest.raises(TypeError, match="nonsense"):
+        files.save(PLANE, path, backend, nonsense=True)
 
 
 def test_batches_and_traffic(files, caplog):
     files.ensure_directory("/b", "memory")
     with caplog.at_level(logging.DEBUG, "hcsflow.storage"):
         files.save_batch([PLANE, PLANE + 1], ["/b/1", "/b/2"], "memory")
-        assert len(files.load_batch(["/b/1", "/b/2"], "memory")) == 2
+        assert len(files.load_batch(["/b/1", "/b/2"], Backend.MEMORY)) == 2
+        with pytest.raises(FileNotFoundError):
+            files.load("/none", "memory")
     counted = files.traffic()["memory"]
-    assert counted.operations == 2
-    assert counted.nbytes >= 4 * PLANE.nbytes
+    assert (counted.operations, counted.errors) == (4, 1)
+    assert counted.nbytes == 4 * PLANE.nbytes
     assert counted.seconds > 0
-    assert "memory save_batch 2 paths" in caplog.text
-    with pytest.raises(FileNotFoundError):
-        files.load("/none", "memory")
-    assert files.traffic()["memory"].operations == 3
+    by_operation = files.traffic().by_operation["memory"]
+    assert list(by_operation) == ["ensure_directory", "load", "load_batch", "save_batch"]
+    assert by_operation["load"] == Totals(1, 1, 0, by_operation["load"].seconds)
+    assert f"memory save_batch 2 paths: {2 * PLANE.nbytes} bytes" in caplog.text
+    assert "memory load /none: FileNotFoundError" in caplog.text
+
+
+def test_the_log_holds_the_last_operations(files):
+    before = time.time()
+    for number in range(LOG_LENGTH + 5):
+        files.save(PLANE, f"/{number}", "memory")
+    with pytest.raises(FileExistsError):
+        files.save(PLANE, "/3", Backend.MEMORY)
+    log = files.log()
+    assert len(log) == LOG_LENGTH
+    assert [entry.path for entry in log[:2]] == ["/6", "/7"]
+    assert (log[-1].name, log[-1].backend) == ("save", "memory")
+    assert [entry.error for entry in log[-2:]] == [None, "FileExistsError"]
+    assert log[-2].nbytes == PLANE.nbytes
+    assert before - 1 < log[-1].time < before + 60
+
+
+def test_every_operation_is_counted(files, tmp_path):
+    disk, path = "disk", tmp_path / "a.npy"
+    files.save(PLANE, path, disk)
+    files.exists(path, disk), files.is_file(path, disk), files.is_dir(path, disk)
+    files.list_files(tmp_path, disk), files.list_dir(tmp_path, disk)
+    files.copy(path, tmp_path / "b.npy", disk), files.move(path, tmp_path / "c.npy", disk)
+    files.mirror_directory(tmp_path, tmp_path.parent / "mirror", disk)
+    files.delete(tmp_path / "b.npy", disk), files.delete_all(tmp_path / "c.npy", disk)
+    assert set(files.traffic().by_operation[disk]) == set(
+        "save exists is_file is_dir list_files list_dir copy move mirror_directory delete"
+        " delete_all".split()
+    )
+
+
+def test_no_count_is_lost_between_threads(files):
+    threads, times = 16, 500
+    started = threading.Barrier(threads)
+
+    def work(number):
+        started.wait()
+        for i in range(times):
+            files.save(PLANE, f"/{number}_{i}", "memory")
+            files.traffic()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(threads)))
+    finally:
+        sys.setswitchinterval(interval)
+    counted = files.traffic()["memory"]
+    assert counted.operations == threads * times
+    assert counted.nbytes == threads * times * PLANE.nbytes
+
+
+def test_threads_that_ended_still_count():
+    meter = TrafficMeter()
+    for _ in range(50):
+        thread = threading.Thread(target=meter.count, args=("disk", "save", "/a", 0.0, 10))
+        thread.start()
+        thread.join()
+    assert meter.traffic()["disk"].operations == 50
+    assert meter.traffic()["disk"].nbytes == 500
+    assert len(meter._cells) < 50  # those that ended hand their cells on
+
+
+def test_traffic_adds_up_over_processes():
+    one = Traffic({"disk": {"save": Totals(2, 1, 10, 0.5)}, "memory": {"load": Totals(1)}})
+    two = Traffic.from_plain(json.loads(json.dumps(one.to_plain())))
+    assert two == one
+    total = Traffic().merge(one, two)
+    assert total["disk"] == Totals(4, 2, 20, 1.0)
+    assert list(total) == ["disk", "memory"]
+    assert one["disk"].operations == 2
+    assert total != one
+    with pytest.raises(KeyError):
+        one["zarr"]
+
+
+def test_weighing_is_bounded():
+    assert weigh(PLANE) == PLANE.nbytes
+    assert weigh([PLANE, {"a": PLANE}]) == 2 * PLANE.nbytes
+    assert weigh(()) == 0
+    assert weigh(pd.DataFrame({"a": np.zeros(100)})) >= 800
+    endless = []
+    endless.append(endless)
+    assert weigh(endless) == 0
+    assert weigh([b"1234"] * 100_000) <= 4 * 256
 
 
 def test_symlinks_are_refused_with_the_reason(files):
@@ -91,10 +245,13 @@ def test_symlinks_are_refused_with_the_reason(files):
 def test_unknown_backends_name_those_there_are(files):
     with pytest.raises(StorageResolutionError) as caught:
         files.load("/a", "dsk")
-    assert "no storage backend 'dsk'; there are disk, memory, zarr" in str(caught.value)
+    there = "disk, memory, virtual_workspace, zarr"
+    assert f"no storage backend 'dsk'; there are {there}" in str(caught.value)
     assert "did you mean 'disk'?" in str(caught.value)
     with pytest.raises(StorageResolutionError, match="belongs to one plate"):
         files.load("/a", Backend.VIRTUAL_WORKSPACE)
+    with pytest.raises(StorageResolutionError, match="cannot verify what it holds"):
+        files.verify("/", "memory")
 
 
 def test_an_ability_that_a_backend_lacks(files):
@@ -103,52 +260,33 @@ def test_an_ability_that_a_backend_lacks(files):
     files.save(PLANE, "/a", "viewer")
     files.save_batch([PLANE], ["/b"], "viewer")
     assert viewer.seen == ["/a", "/b"]
-    with pytest.raises(StorageResolutionError, match="'viewer' cannot give data"):
+    with pytest.raises(StorageResolutionError, match="'viewer' cannot give data: a Viewer"):
         files.load("/a", "viewer")
+    with pytest.raises(StorageResolutionError, match="cannot give data"):
+        files.list_files("/", "viewer")
     with pytest.raises(StorageResolutionError, match="cannot rearrange files"):
         files.delete("/a", "viewer")
     assert not hasattr(viewer, "load")
 
 
-def test_registering():
-    registry = create_storage_registry()
-    with pytest.raises(StorageResolutionError, match="already called 'disk'"):
-        registry.register_backend(Backend.DISK, Viewer)
-    registry.register_backend("viewer", Viewer)
-    assert registry.get_backend("viewer") is registry.get_backend("viewer")
-    assert registry.get_available_backends() == ["disk", "memory", "viewer", "zarr"]
-    registry.register_backend("broken", "hcsflow_no_such_module:Thing")
-    with pytest.raises(StorageResolutionError, match="needs hcsflow_no_such_module"):
-        registry.get_backend("broken")
-    registry.register_backend("odd", dict)
-    with pytest.raises(StorageResolutionError, match="neither a sink nor a source"):
-        registry.get_backend("odd")
-    assert create_storage_registry().get_available_backends() == ["disk", "memory", "zarr"]
-
-
-def test_entry_points_add_backends(tmp_path, monkeypatch):
-    (tmp_path / "their_store.py").write_text(
-        "from hcsflow.storage.memory import MemoryStorageBackend as Theirs\n"
-    )
-    info = tmp_path / "their_store-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-store\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[hcsflow.storage]\ntheirs = their_store:Theirs\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    registry = create_storage_registry()
-    assert "theirs" in registry.get_available_backends()
-    assert isinstance(registry.get_backend("theirs"), DataSink)
-    with pytest.raises(StorageResolutionError, match="already called"):
-        registry.register_backend("theirs", Viewer)
-
-
-def test_listing_backends_imports_none_of_their_libraries():
-    code = (
-        "import sys, hcsflow.storage as s; s.storage_registry.get_available_backends(); "
-        "heavy = {'zarr', 'pandas', 'tifffile', 'torch', 'dask', 'xarray'} & set(sys.modules); "
-        "assert not heavy, heavy"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_a_virtual_workspace_gives_and_does_not_take(files, tmp_path):
+    write_imagexpress_plate(tmp_path / "P", wells=("A01",), fields=10, channels=1, z=1, size=32)
+    plate = open_plate(tmp_path / "P")
+    workspace = VirtualWorkspaceBackend(plate.manifest, plate.model)
+    files.registry.register_backend(Backend.VIRTUAL_WORKSPACE, workspace)
+    there = Backend.VIRTUAL_WORKSPACE
+    names = files.list_image_files("", there)
+    assert [int(name.split("_s")[1][:3]) for name in names] == list(range(1, 11))
+    assert files.load_image(names[0], there).shape == (32, 32)
+    assert files.is_file(names[0], there)
+    with pytest.raises(StorageResolutionError) as caught:
+        files.save_image(PLANE, "A01.tif", there)
+    assert "'virtual_workspace' cannot take data" in str(caught.value)
+    assert "use another of disk, memory, zarr" in str(caught.value)
+    assert files.traffic()["virtual_workspace"].nbytes == 32 * 32 * 2
+    wrapped = ReadOnlyBackend(workspace)
+    assert not isinstance(wrapped, DataSink)
+    assert isinstance(wrapped, VirtualBackend)
 
 
 def test_public_names_are_there():

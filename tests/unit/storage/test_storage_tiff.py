@@ -140,6 +140,16 @@ def test_what_the_system_said_is_kept_as_cause(tmp_path):
     assert isinstance(caught.value.__cause__, NotADirectoryError)
 
 
+def test_a_link_that_leads_nowhere(tmp_path):
+    path = tmp_path / "p.tif"
+    path.symlink_to(path)
+    assert "cannot be read: Too many levels of symbolic links" in failure(path)
+    path.unlink()
+    path.symlink_to("gone.tif")
+    with pytest.raises(MissingPlaneError, match=r"^well/plane\.tif: no such file"):
+        read(path)
+
+
 def test_offsets_beyond_the_file_are_not_followed(tmp_path):
     path = tmp_path / "p.tif"
     tifffile.imwrite(path, picture())

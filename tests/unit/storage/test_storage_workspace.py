@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import pickle
 import shutil
 import time
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from hcsflow.errors import MissingPlaneError, PathError, PlaneError
 from hcsflow.plate import Channel, FieldGrid, Manifest, Measured, PlaneKey, PlaneRow, Plate
+from hcsflow.storage.abc import DataSink
 from hcsflow.storage.virtual_workspace import VirtualWorkspaceBackend
 
 SHAPE = (8, 10)
@@ -185,3 +188,66 @@ def test_a_large_plate_makes_no_table():
     assert not backend.is_file("P24_s009_w4_z006_t001.tif")
     assert time.perf_counter() - start < 1
     assert len(backend.workspace_mapping()) == 69_120
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "A01_s0001_w1_z001_t001.tif",
+        "A01_s001_w01_z001_t001.tif",
+        "A1_s001_w1_z001_t001.tif",
+        "a01_s001_w1_z001_t001.tif",
+        "A01_s001_w1_z001_t001.TIF",
+        "A01_s٠٠١_w1_z001_t001.tif",
+        f"A01_s{'9' * 5000}_w1_z001_t001.tif",
+    ],
+)
+def test_a_plane_has_one_name(workspace, name):
+    assert not workspace.is_file(name)
+    assert name not in workspace.workspace_mapping()
+
+
+def test_names_may_begin_with_the_plates_own_folder(workspace):
+    names = workspace.list_files(workspace.root)
+    assert names[0] == f"{workspace.root}/A01_s001_w1_z001_t001.tif"
+    assert workspace.load(names[0])[0, 0] == 0
+    assert workspace.is_dir(workspace.root)
+    assert not workspace.is_file(f"{workspace.root}-2/A01_s001_w1_z001_t001.tif")
+
+
+def test_what_was_asked_does_not_hinder_sending_it(workspace):
+    assert workspace.is_file("B02_s003_w2_z001_t002.tif")
+    copy = pickle.loads(pickle.dumps(workspace))
+    assert copy.root == workspace.root
+    assert copy.list_files("") == workspace.list_files("")
+    assert copy.is_file("B02_s003_w2_z001_t002.tif")
+
+
+def test_a_name_that_is_no_ascii_keeps_its_bytes(tmp_path):
+    names = ["zelle_é.tif", os.fsdecode(b"latin_\xe9.tif"), "plain.tif"]
+    rows = [PlaneRow(0, field, 0, 0, 0, "ümlaut", name, 1, 0) for field, name in enumerate(names)]
+    backend = VirtualWorkspaceBackend(
+        Manifest.from_rows(str(tmp_path), rows), make_plate(["A01"], 3, 1, 1)
+    )
+    assert [path for _, path in backend.planes()] == [f"ümlaut/{name}" for name in names]
+
+
+def test_it_has_no_way_to_write(workspace):
+    assert not isinstance(workspace, DataSink)
+    assert not any(hasattr(workspace, name) for name in ("save", "delete", "move", "copy"))
+
+
+def test_nothing_is_written_into_the_plate(workspace, hash_tree):
+    folders = [workspace.root, *(p for p in workspace.root.rglob("*") if p.is_dir())]
+    before = hash_tree(workspace.root), [folder.stat().st_mtime_ns for folder in folders]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        for name in workspace.list_files(""):
+            workspace.load(name)
+            workspace.stat(name)
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    after = hash_tree(workspace.root), [folder.stat().st_mtime_ns for folder in folders]
+    assert after == before
