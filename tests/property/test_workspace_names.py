@@ -68,4 +68,6 @@ def test_planes_come_in_the_same_order_block_by_block(monkeypatch):
     whole = list(workspace_of(keys).planes())
     monkeypatch.setattr(virtual_workspace, "BLOCK_ROWS", 7)
     assert list(workspace_of(keys).planes()) == whole
-    assert len(whole) == len(keys)
+    names = [name for name, _ in whole]
+    assert names == natural(names)
+    assert len(names) == len(keys)

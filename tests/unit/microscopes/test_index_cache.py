@@ -15,7 +15,7 @@ import tifffile
 
 from hcsflow.errors import PlateError, PlateNotFoundError
 from hcsflow.microscopes import index_cache, open_plate
-from hcsflow.microscopes.index_cache import IndexCache, open_plate_again, sign_folder
+from hcsflow.microscopes.index_cache import open_plate_again, sign_folder
 from hcsflow.testing.plates import write_imagexpress_plate
 
 KEPT = "hcsflow/index"
@@ -238,19 +238,28 @@ def test_a_cache_folder_that_cannot_be_used_does_no_harm(tmp_path, plate, monkey
     assert open_plate_again(plate) == open_plate_again(plate) == open_plate(plate)
 
 
-def test_the_oldest_are_dropped(cache, tmp_path, monkeypatch):
+def test_what_was_used_longest_ago_is_dropped(cache, tmp_path, monkeypatch, opened):
     plates = [tmp_path / f"plate_{number}" for number in range(4)]
     for root in plates:
         write_imagexpress_plate(root, wells=("A01",), fields=1, channels=1, z=1, size=32)
+    for age, root in enumerate(plates[:3]):
+        before = set(cache.glob("*"))
         open_plate_again(root)
-    sizes = {path: path.stat().st_size for path in cache.iterdir()}
-    assert len(sizes) == 4
-    for age, path in enumerate(sorted(sizes)):
-        os.utime(path, (time.time() - age, time.time() - age))
-    newest = sorted(sizes)[:2]
-    monkeypatch.setattr(index_cache, "LIMIT_BYTES", sum(sizes[path] for path in newest) + 10)
-    IndexCache()._drop_oldest()
-    assert sorted(cache.iterdir()) == newest
+        (kept,) = set(cache.iterdir()) - before
+        os.utime(kept, (time.time() - 60 - age, time.time() - 60 - age))
+    (tmp_path / "cache" / KEPT / "left_by_a_crash.tmp").write_bytes(b"x" * 10_000)
+    os.utime(tmp_path / "cache" / KEPT / "left_by_a_crash.tmp", (0, 0))
+    open_plate_again(plates[2])  # now the newest
+    size = max(path.stat().st_size for path in cache.glob("*.index"))
+    monkeypatch.setattr(index_cache, "LIMIT_BYTES", 2 * size + 100)
+    open_plate_again(plates[3])
+    assert len(list(cache.iterdir())) == 2
+    opened.clear()
+    open_plate_again(plates[2])
+    open_plate_again(plates[3])
+    assert not opened
+    open_plate_again(plates[0])
+    assert len(opened) == 1
 
 
 def test_a_plate_moved_to_another_place_has_no_index(cache, plate, tmp_path, opened):
