@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from hcsflow.arrays import to_numpy
+from hcsflow.arrays.counting import convert_planned
 from hcsflow.config import Backend, MissingPolicy
 from hcsflow.errors import ContractError
 from hcsflow.graph.calls import apply
@@ -176,7 +176,7 @@ class SegmentRun:
                 self._specials.put(step, target, group, value)
                 self._sink.special(step, target, group, keys, value)
         self.seconds[step.name] += time.perf_counter() - start
-        self._keep(step, keys, to_numpy(stack))
+        self._keep(step, keys, convert_planned(stack, "numpy"))
 
     @staticmethod
     def _target_names(step: StepPlan, declared: tuple[str, ...]) -> list[str]:
