@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-
 from hcsflow.errors import OutputError
 from hcsflow.execute.lock import Holder, live_holder
 from hcsflow.journal import (
@@ -20,11 +18,11 @@ from hcsflow.journal import (
     read_json,
 )
 from hcsflow.journal import read_failures as _read_failures
+from hcsflow.storage.objects import file_checksum
 from hcsflow.storage.zarr_nodes import holds_node, node_of
 
 __all__ = ["Finding", "Status", "read_failures", "read_status", "verify_output"]
 
-BLOCK_BYTES = 1 << 22
 
 DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 
@@ -205,7 +203,7 @@ def _check_unit(output: Path, entry: JournalEntry) -> Iterator[Finding]:
         path = output / item.path
         try:
             size = path.stat().st_size
-            found = _crc32c(path) if size == item.nbytes else ""
+            found = file_checksum(path) if size == item.nbytes else ""
         except OSError as error:
             yield Finding("missing", item.path, entry.well, f"cannot be read: {error.strerror}")
             continue
@@ -257,12 +255,3 @@ def _well_path(well: str, plate: dict[str, Any]) -> str | None:
     column = int(well[len(row) :])
     columns = {int(label): label for label in plate["columns"] if label.isdigit()}
     return f"{row}/{columns[column]}" if column in columns else None
-
-
-def _crc32c(path: Path) -> str:
-    """Return a file's checksum as the journal writes it: ``crc32c:<8 hex>``."""
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            value = google_crc32c.extend(value, block)
-    return f"crc32c:{value:08x}"

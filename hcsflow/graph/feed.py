@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,11 +90,15 @@ class WellPlanes:
             return np.full(plate.shape_yx, self._config.fill_value, plate.dtype)
         file = self._manifest.path(row)
         start = time.perf_counter()
-        plane = _with_retries(
-            lambda: read_plane(
-                self._root / file, shape_yx=plate.shape_yx, dtype=plate.dtype, file=file
+        try:
+            plane = _with_retries(
+                lambda: read_plane(
+                    self._root / file, shape_yx=plate.shape_yx, dtype=plate.dtype, file=file
+                )
             )
-        )
+        except PlaneError as error:
+            self._meter.count(Backend.VIRTUAL_WORKSPACE.value, "load", file, start, 0, error)
+            raise
         self.bytes_read += plane.nbytes
         self._meter.count(Backend.VIRTUAL_WORKSPACE.value, "load", file, start, plane.nbytes)
         return plane
@@ -178,9 +182,18 @@ class PlaneFeed:
     def _read(self, keys: Sequence[LocalKey]) -> Stack:
         first = self._planes.read(keys[0])
         if len(keys) == 1:
-            return first[np.newaxis]
+            return _frozen(first)[np.newaxis]
         stack = np.empty((len(keys), *first.shape), first.dtype)
         stack[0] = first
         for i, key in enumerate(keys[1:], 1):
             stack[i] = self._planes.read(key)
         return stack
+
+
+def _frozen(plane: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Make a plane, and what it is a view of, read-only, so that the store need not copy it."""
+    view: Any = plane
+    while type(view) is np.ndarray:
+        view.flags.writeable = False
+        view = view.base
+    return plane

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from hcsflow.storage.memory import MemoryStorageBackend
 from hcsflow.storage.registry import StorageRegistry
 from hcsflow.storage.traffic import TrafficMeter
 
-__all__ = ["FiledPlanes", "PlaneStore", "Planes", "open_planes", "task_storage"]
+__all__ = ["FiledPlanes", "PlaneStore", "Planes", "kept", "open_planes", "task_storage"]
 
 Stack = NDArray[np.generic]
 
@@ -65,6 +65,31 @@ MEMORY = Backend.MEMORY.value
 ZARR = "hcsflow.storage.zarr:ZarrStorageBackend"
 
 
+def kept(value: Any) -> Any:
+    """Return a value that its maker cannot change unseen.
+
+    A numpy array that owns its data, or shows what cannot be written, is made read-only, so that
+    a function that uses its buffer again fails; any other numpy array is copied. What is no numpy
+    array is returned as it is.
+    """
+    if type(value) is not np.ndarray:
+        return value
+    if not (value.flags.owndata or _is_frozen(value)):
+        value = value.copy()
+    value.flags.writeable = False
+    return value
+
+
+def _is_frozen(array: NDArray[np.generic]) -> bool:
+    """Tell whether nobody can write an array's memory: nor by what it is a view of."""
+    view: Any = array
+    while type(view) is np.ndarray and not view.flags.writeable:
+        if view.flags.owndata:
+            return True
+        view = view.base
+    return type(view) is bytes
+
+
 class PlaneStore:
     """The planes of one step's output (or of the plate), kept as the stacks they came in.
 
@@ -84,14 +109,11 @@ class PlaneStore:
         self._serial = 0
         files.ensure_directory(namespace, MEMORY)
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._where
-
     def put(self, keys: Sequence[LocalKey], stack: Stack) -> None:
-        """Keep a stack (Z, Y, X); its ownership goes to the store."""
+        """Keep a stack (Z, Y, X); see `kept` for when it is copied."""
         path = f"{self._namespace}/{self._serial:06d}"
         self._serial += 1
-        self._files.save(stack, path, MEMORY, copy=False)
+        self._files.save(kept(stack), path, MEMORY, copy=False)
         self._paths[path] = len(keys)
         for i, key in enumerate(keys):
             self._where[key] = (path, i)
@@ -103,11 +125,25 @@ class PlaneStore:
         if len(keys) == self._paths[path] and places == [(path, i) for i in range(len(keys))]:
             whole: Stack = self._files.load(path, MEMORY)
             return whole
-        planes: list[Stack] = [self._files.load(path, MEMORY)[i] for path, i in places]
-        if len(planes) == 1:
-            one: Stack = planes[0][np.newaxis]
+        if len(places) == 1:
+            one: Stack = self._files.load(path, MEMORY)[places[0][1]][np.newaxis]
             return one
-        return np.stack(planes)
+        return self._regrouped(places)
+
+    def _regrouped(self, places: list[tuple[str, int]]) -> Stack:
+        """Put planes of several stacks together, each stack loaded once and let go."""
+        wanted: dict[str, list[tuple[int, int]]] = {}
+        for at, (path, i) in enumerate(places):
+            wanted.setdefault(path, []).append((at, i))
+        result: Stack = np.empty(0)
+        for path, pairs in wanted.items():
+            stack = self._files.load(path, MEMORY)
+            if not result.size:
+                result = np.empty((len(places), *stack.shape[1:]), stack.dtype)
+            for at, i in pairs:
+                result[at] = stack[i]
+            del stack  # before the next is brought back from disk
+        return result
 
     def clear(self) -> None:
         """Forget everything kept."""
@@ -142,9 +178,6 @@ class FiledPlanes:
         self._where: dict[LocalKey, str] = {}
         self._serial = 0
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._where
-
     def put(self, keys: Sequence[LocalKey], stack: Stack) -> None:
         """Write each plane of a stack (Z, Y, X) to a file."""
         for key, plane in zip(keys, stack, strict=True):
@@ -155,9 +188,11 @@ class FiledPlanes:
 
     def gather(self, keys: Sequence[LocalKey]) -> Stack:
         """Return the stack of some planes, in order, read from their files; read-only."""
-        stack: Stack = np.stack(
-            self._files.load_batch([self._where[key] for key in keys], self._backend)
-        )
+        first = self._files.load(self._where[keys[0]], self._backend)
+        stack: Stack = np.empty((len(keys), *first.shape), first.dtype)
+        stack[0] = first
+        for i, key in enumerate(keys[1:], 1):
+            stack[i] = self._files.load(self._where[key], self._backend)
         stack.flags.writeable = False
         return stack
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from hcsflow.errors import ContractError
+from hcsflow.graph.planes import kept
 from hcsflow.microscopes import read_stage_positions
 from hcsflow.plan import Call, Group, Plan, StepPlan, agreeing
 from hcsflow.plate import Manifest, PlaneKey
@@ -55,9 +54,7 @@ class SpecialValues:
 
     def put(self, step: StepPlan, name: str, group: Group, value: Any) -> None:
         """Keep what a step made for a group; an array can be changed by nobody from now on."""
-        if isinstance(value, np.ndarray):
-            value.flags.writeable = False
-        self._values.setdefault((step.index, name), {})[group] = value
+        self._values.setdefault((step.index, name), {})[group] = kept(value)
 
     def clear(self) -> None:
         """Forget all values; the built-in ones stay."""

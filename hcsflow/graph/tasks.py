@@ -204,12 +204,15 @@ class _WellTask:
             bytes_read=self._planes.bytes_read,
             bytes_written=sum(record.nbytes for record in stored),
             outputs=tuple(records),
-            objects=sum("/c/" in record.path for record in stored),
+            objects=sum(record.path.rpartition("/")[2].isdigit() for record in stored),
             notes=self._notes(),
-            traffic=tuple(
-                (backend, found.operations, found.nbytes, round(found.seconds, 4))
-                for backend, found in self._meter.traffic().items()
-            ),
+            traffic=self._traffic(),
+        )
+
+    def _traffic(self) -> tuple[tuple[str, int, int, float], ...]:
+        return tuple(
+            (backend, found.operations, found.nbytes, round(found.seconds, 4))
+            for backend, found in self._meter.traffic().items()
         )
 
     def _notes(self) -> tuple[str, ...]:
@@ -240,6 +243,7 @@ class _WellTask:
             hint=error.hint if isinstance(error, HcsflowError) else _hint(error),
             file=file,
             traceback="".join(traceback.format_exception(error)),
+            traffic=self._traffic(),
         )
 
 

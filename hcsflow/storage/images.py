@@ -14,7 +14,8 @@ from hcsflow.ngff.layout import ImageLayout, region_of
 from hcsflow.ngff.metadata import Window
 from hcsflow.storage.encoding import Encoders
 from hcsflow.storage.histogram import GreyHistogram
-from hcsflow.storage.shards import StoredObject, open_writer
+from hcsflow.storage.objects import StoredObject
+from hcsflow.storage.shards import open_writer
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -154,7 +155,11 @@ class ImageWriter:
 
         Planes that were not written are absent and read as 0.
         """
-        objects = [stored for writer in self._writers for stored in writer.close()]
+        try:
+            objects = [stored for writer in self._writers for stored in writer.close()]
+        except BaseException:
+            self.abort()
+            raise
         self._encoders.close()
         return ImageRecord(
             objects=tuple(self._relative(stored) for stored in objects),

@@ -7,7 +7,9 @@ from typing import IO, NamedTuple
 
 import google_crc32c
 
-__all__ = ["ObjectFile", "StoredObject", "checksum_of"]
+__all__ = ["ObjectFile", "StoredObject", "checksum_of", "file_checksum"]
+
+_BLOCK_BYTES = 1 << 22
 
 
 class StoredObject(NamedTuple):
@@ -29,6 +31,21 @@ def checksum_of(*parts: bytes) -> str:
     crc = 0
     for part in parts:
         crc = google_crc32c.extend(crc, part)
+    return f"crc32c:{crc:08x}"
+
+
+def file_checksum(path: Path) -> str:
+    """Return the checksum of a file's bytes, as `checksum_of` does.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            crc = google_crc32c.extend(crc, block)
     return f"crc32c:{crc:08x}"
 
 

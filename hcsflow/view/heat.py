@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hcsflow.errors import PlaneError
 from hcsflow.ngff.metadata import well_path
 from hcsflow.storage.zarr_nodes import holds_node
 from hcsflow.view.html import colour_of, format_number
@@ -78,7 +79,11 @@ def _intensities(record: RunRecord, wells: Sequence[str]) -> list[tuple[str, Map
         root = image_root(record, well)
         if not holds_node(root):
             continue
-        for number, plane in enumerate(read_scene(root, side=COARSE_SIDE).pixels):
+        try:
+            pixels = read_scene(root, side=COARSE_SIDE).pixels
+        except PlaneError:  # the pictures say so
+            continue
+        for number, plane in enumerate(pixels):
             acquired = plane[plane > 0]
             mean = float(acquired.mean()) if acquired.size else 0.0
             found.setdefault(number, {})[well] = mean

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hcsflow.errors import PlaneError
 from hcsflow.storage.zarr_nodes import holds_node
 from hcsflow.view.heat import HeatMap, image_root
 from hcsflow.view.record import RunRecord
-from hcsflow.view.thumbnails import Crop, Picture, paint, read_scene, windows_of
+from hcsflow.view.thumbnails import Crop, Picture, Scene, paint, read_scene, windows_of
 
 __all__ = ["Pictures", "Shown", "choose_pictures", "label_name"]
 
@@ -44,11 +45,14 @@ class Pictures:
         The first field of up to three wells.
     channel : str
         Name of the channel that the closer look shows; "" for all in colours.
+    unreadable : tuple of str
+        What is said of wells whose stored image is damaged.
     """
 
     wells: tuple[Shown, ...] = ()
     closer: tuple[Shown, ...] = ()
     channel: str = ""
+    unreadable: tuple[str, ...] = ()
 
 
 def label_name(record: RunRecord) -> str | None:
@@ -75,7 +79,7 @@ def choose_pictures(record: RunRecord, ranked: HeatMap | None) -> Pictures:
     share = THUMBNAIL_BYTES // len(roots)
     side = int(min(max(math.sqrt(share / BYTES_PER_PIXEL), 48), 360))
     label = label_name(record)
-    scenes = {well: read_scene(root, side=side, labels=label) for well, root in roots.items()}
+    scenes, unreadable = _read_scenes(roots, side, label)
     windows = windows_of(scenes.values())
     values = ranked.cells if ranked else {}
     wells = tuple(
@@ -85,7 +89,23 @@ def choose_pictures(record: RunRecord, ranked: HeatMap | None) -> Pictures:
     channel = _segmented_channel(record)
     names = [str(c["name"]) for c in record.plate.get("channels", [])]
     shown = "" if channel is None else names[channel]
-    return Pictures(wells, _closer(record, _chosen(roots, ranked), windows, channel), shown)
+    whole = {well: roots[well] for well in scenes}
+    closer = _closer(record, _chosen(whole, ranked), windows, channel, unreadable)
+    return Pictures(wells, closer, shown, tuple(unreadable))
+
+
+def _read_scenes(
+    roots: Mapping[str, Path], side: int, label: str | None
+) -> tuple[dict[str, Scene], list[str]]:
+    """Read what can be read, and say what cannot."""
+    scenes: dict[str, Scene] = {}
+    unreadable: list[str] = []
+    for well, root in roots.items():
+        try:
+            scenes[well] = read_scene(root, side=side, labels=label)
+        except PlaneError as error:
+            unreadable.append(f"{well}: {error.message}; {error.hint}")
+    return scenes, unreadable
 
 
 def _segmented_channel(record: RunRecord) -> int | None:
@@ -126,26 +146,25 @@ def _closer(
     chosen: Mapping[str, tuple[Path, str]],
     windows: Sequence[tuple[float, float]],
     channel: int | None,
+    unreadable: list[str],
 ) -> tuple[Shown, ...]:
     """Render one field of each chosen well at higher resolution."""
     image: Mapping[str, Any] = record.final.get("image", {})
     if not image.get("cells"):
         return ()
     crop, label = _first_field(image), label_name(record)
-    return tuple(
-        Shown(
-            well,
-            caption,
-            paint(
-                read_scene(root, side=CLOSER_SIDE, labels=label, crop=crop),
-                windows,
-                max_bytes=CLOSER_BYTES,
-                only=channel,
-                has_bold_outlines=True,
-            ),
+    shown = []
+    for well, (root, caption) in chosen.items():
+        try:
+            scene = read_scene(root, side=CLOSER_SIDE, labels=label, crop=crop)
+        except PlaneError as error:
+            unreadable.append(f"{well}: {error.message}; {error.hint}")
+            continue
+        picture = paint(
+            scene, windows, max_bytes=CLOSER_BYTES, only=channel, has_bold_outlines=True
         )
-        for well, (root, caption) in chosen.items()
-    )
+        shown.append(Shown(well, caption, picture))
+    return tuple(shown)
 
 
 def _first_field(image: Mapping[str, Any]) -> Crop:

@@ -73,7 +73,11 @@ def render_report(record: RunRecord, *, written: datetime) -> str:
             steps=[_step(step) for step in record.plan.get("steps", [])],
             provenance=_provenance(record),
             traffic=_traffic(record),
-            warnings=[*record.plan.get("warnings", []), *_notes(record)],
+            warnings=[
+                *record.plan.get("warnings", []),
+                *_notes(record),
+                *pictures.unreadable,
+            ],
             written=written.strftime("%Y-%m-%d %H:%M UTC"),
         )
     )
@@ -154,7 +158,7 @@ def _timings(record: RunRecord) -> list[dict[str, str | float]]:
 def _traffic(record: RunRecord) -> list[dict[str, str]]:
     """Sum up what went through each storage backend in all wells' tasks."""
     sums: dict[str, tuple[int, int, float]] = {}
-    for well in record.with_status("done"):
+    for well in record.wells.values():
         for backend, operations, nbytes, seconds in well.traffic:
             before = sums.get(backend, (0, 0, 0.0))
             sums[backend] = before[0] + operations, before[1] + nbytes, before[2] + seconds

@@ -208,7 +208,10 @@ def render_verify(document: Document) -> RenderableType:
     for each in document["findings"]:
         table.add_row(each["well"] or "", each["kind"], each["path"], each["message"])
     head = Text(_count(len(document["findings"]), "finding"), style="bold red")
-    advice = Text("→ run the same command again: what is not as written is made again")
+    advice = Text(
+        "→ run the same command again: what is not as written is made again; where its file's date "
+        "does not show the change, delete the well's folder first"
+    )
     return Group(head, table, advice)
 
 

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import zarr
 
+from hcsflow.errors import PlaneError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -25,6 +27,8 @@ PALETTE = ("00ffff", "ff00ff", "ffff00", "00ff00", "ff8000", "4080ff")
 """Channel colours (RGB) where the plate gives none."""
 ON_COLOURS, ON_GREY = (255, 255, 255, 255), (0, 176, 255, 255)
 """Colours of outlines, BGRA."""
+_DAMAGE = (OSError, ValueError, RuntimeError, LookupError, TypeError)
+"""What zarr and its codecs raise on damaged stores."""
 QUALITIES = (86, 70, 50, 30)
 
 
@@ -82,7 +86,23 @@ def read_scene(
         Label image to read along.
     crop : Crop, optional
         Part of the image; None is all of it.
+
+    Raises
+    ------
+    PlaneError
+        If what is stored cannot be read.
     """
+    try:
+        return _read_scene(image_root, side, labels, crop)
+    except _DAMAGE as error:
+        raise PlaneError(
+            f"{image_root}: the stored image cannot be read: {error}",
+            hint="`hcsflow verify` names what is damaged",
+            file=str(image_root),
+        ) from error
+
+
+def _read_scene(image_root: Path, side: int, labels: str | None, crop: Crop | None) -> Scene:
     group = zarr.open_group(image_root, mode="r")
     attributes = _ome(group)
     pixels = _read_level(group, side, crop).astype(np.float32)

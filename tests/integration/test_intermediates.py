@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import hcsflow as hf
@@ -74,3 +75,43 @@ def test_the_command_line_says_where_intermediates_go(cli, folder, tmp_path):
     settings.write_text("vfs:\n  memory_limit_gb: 0.00001\n")
     done = cli("plan", "count-nuclei", folder, "-o", tmp_path / "out", "--config", settings)
     assert "to zarr:" in done.stdout, done.stdout + done.stderr
+
+
+BUFFER = np.empty((3, 32, 32), np.uint16)
+
+
+@numpy_function
+def reuses_a_view(stack):
+    """Return a view of memory that the next call writes again."""
+    np.add(stack, 1, out=BUFFER)
+    return BUFFER[:]
+
+
+@numpy_function
+def reuses_its_buffer(stack):
+    """Return the very array that the next call writes again."""
+    np.add(stack, 1, out=BUFFER)
+    return BUFFER
+
+
+@numpy_function
+def makes_anew(stack):
+    return stack + 1
+
+
+def images(plate, output, function):
+    steps = [hf.FunctionStep(function, name="s"), hf.FunctionStep("max_projection", name="project")]
+    plan = hf.compile(hf.Pipeline(steps, name="two"), plate, output=output)
+    failures = plan.run(cluster="threads").failures
+    return stored(output), failures
+
+
+def test_a_function_that_uses_a_buffer_again_cannot_spoil_what_is_kept(tmp_path):
+    root = tmp_path / "plate"
+    key_coded_plate(root, wells=("A01",), fields=2, z=3, channels=2, size=32)
+    plate = hf.open_plate(root)
+    right, _ = images(plate, tmp_path / "right", makes_anew)
+    assert images(plate, tmp_path / "view", reuses_a_view)[0] == right
+    _, failures = images(plate, tmp_path / "itself", reuses_its_buffer)
+    assert "read-only" in failures["message"].iloc[0]
+    BUFFER.flags.writeable = True

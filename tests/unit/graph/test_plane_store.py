@@ -19,7 +19,7 @@ def keys(n, field=0):
 
 
 def stack(n, start=0):
-    return (np.arange(n * 6, dtype=np.uint16) + start).reshape(n, 2, 3)
+    return (np.arange(n * 6, dtype=np.uint16) + start).reshape(n, 2, 3).copy()
 
 
 @pytest.fixture
