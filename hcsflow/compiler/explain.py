@@ -23,7 +23,7 @@ def explain(plan: Plan) -> str:
     for step in plan.steps:
         lines.append(f"  {_step(step)}")
         if step.held_because:
-            lines.append(f"     its output waits for later steps in files: {step.held_because}")
+            lines.append(f"     what later steps read of it lies in files, {step.held_because}")
     lines.append("writes")
     for write in plan.writes:
         lines += [f"  {line}" for line in _write(write)]

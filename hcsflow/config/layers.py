@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from hcsflow.config.values import GlobalPipelineConfig
+from hcsflow.config.values import LIMITS, GlobalPipelineConfig
 from hcsflow.errors import ConfigError, nearest
 
 __all__ = [
@@ -46,12 +46,6 @@ _HINTS = {
 }
 """Names that older documents use, and what they are called here."""
 
-_LIMITS = {
-    "zarr.compression_level": (1, 9),
-    "num_workers": (1, None),
-    "vfs.memory_limit_gb": (0, None),
-    "fill_value": (0, None),
-}
 
 
 def load_config(path: str | Path) -> GlobalPipelineConfig:
@@ -294,8 +288,9 @@ _WORDS |= {"false": False, "no": False, "off": False, "0": False}
 
 
 def _within(name: str, value: Any, origin: str) -> Any:
-    low, high = _LIMITS.get(name, (None, None))
-    if (low is not None and value < low) or (high is not None and value > high):
+    low, high = LIMITS.get(name.rpartition(".")[2], (None, None))
+    is_low = low is not None and value is not None and value < low
+    if is_low or (high is not None and value > high):
         limits = f"{low} to {high}" if high is not None else f"at least {low}"
         raise ConfigError(f"{origin}: {name} must be {limits}, got {value}")
     if name == "zarr.ngff_version" and value not in ("0.4", "0.5"):

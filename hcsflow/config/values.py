@@ -89,23 +89,38 @@ _CHOICES: Mapping[str, type[StrEnum]] = {
 """Settings that are choices, by name."""
 
 
+LIMITS: Mapping[str, tuple[int, int | None]] = {
+    "compression_level": (1, 9),
+    "num_workers": (1, None),
+    "memory_limit_gb": (0, None),
+    "fill_value": (0, None),
+}
+"""Lowest and highest value of settings that are numbers; None is no limit."""
+
+
 class _Settings:
     """What all groups of settings can do; choices may be given by their text."""
 
     __slots__ = ()
 
     def __post_init__(self) -> None:
-        """Turn the text of a choice into the choice.
+        """Turn the text of a choice into the choice, and hold numbers to their limits.
 
         Raises
         ------
         ConfigError
-            If there is no such choice.
+            If there is no such choice, or a number is not one or beyond its limits.
         """
         for name, kind in _CHOICES.items():
             value = getattr(self, name, None)
             if value is not None and not isinstance(value, kind):
                 object.__setattr__(self, name, _choice(kind, value, name))
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name, None)
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (is_number and low <= value <= (high or value)):
+                limits = f"at least {low}" if high is None else f"{low} to {high}"
+                raise ConfigError(f"{name} must be a number, {limits}, got {value!r}")
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed."""
@@ -176,6 +191,18 @@ class ZarrConfig(_Settings):
     ome_zarr_metadata: bool = True
     write_plate_metadata: bool = True
     pyramid: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the choices.
+
+        Raises
+        ------
+        ConfigError
+            If a value is none of those there are.
+        """
+        _Settings.__post_init__(self)
+        if self.ngff_version not in ("0.4", "0.5"):
+            raise ConfigError(f"ngff_version must be '0.4' or '0.5', got {self.ngff_version!r}")
 
 
 @dataclass(frozen=True, slots=True)

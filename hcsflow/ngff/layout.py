@@ -222,20 +222,10 @@ def _axes(layout: ImageLayout) -> tuple[str, ...]:
 
 
 def _refuse_config(config: ZarrConfig) -> None:
-    if config.ngff_version not in ("0.4", "0.5"):
-        raise PlanRefusedError(
-            f"NGFF {config.ngff_version} is not written, only 0.4 (Zarr 2) and 0.5 (Zarr 3)",
-            hint="leave ngff_version (--ngff) at 0.5",
-        )
     if config.field_layout is not FieldLayout.MOSAIC:
         raise PlanRefusedError(
             f"field layout {config.field_layout.value!r} is not yet written, only 'mosaic'",
             hint="leave field_layout (--layout) at mosaic",
-        )
-    if not 1 <= config.compression_level <= 9:
-        raise PlanRefusedError(
-            f"compression_level {config.compression_level} is not in 1 to 9",
-            hint="1 is fast, 9 is small",
         )
 
 
