@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hcsflow.errors import MissingPlaneError, PlateError
+from hcsflow.errors import MissingPlaneError, PlateError, UsageError, nearest
 from hcsflow.plate import COMPONENTS, Manifest, PlaneKey, Plate
 from hcsflow.plate.names import PlaneName, canonical_well, format_plane_name, parse_plane_name
 from hcsflow.storage.abc import FileStat, VirtualBackend
@@ -34,19 +34,32 @@ __all__ = [
     "relative_to_root",
 ]
 
+_PLACE = ("acquisition", "well", *COMPONENTS)
 SUFFIX = ".tif"
 BLOCK_ROWS = 1 << 14
 """Names are made for so many planes at a time, not for a whole large plate."""
 
 
-def plane_file_name(well: str, numbers: Mapping[str, Any]) -> str:
+def plane_file_name(well: str | None, numbers: Mapping[str, Any]) -> str:
     """Return a plane's name from a well's name and dense indices; those left out are 0.
+
+    Raises
+    ------
+    UsageError
+        If the well is left out, or there is a number of something else.
 
     Examples
     --------
     >>> plane_file_name("b2", {"field": 2})
     'B02_s003_w1_z001_t001.tif'
     """
+    for name in numbers:
+        if name not in _PLACE:
+            near = nearest(name, _PLACE)
+            advice = f"did you mean {near}?" if near else f"there are {', '.join(COMPONENTS)}"
+            raise UsageError(f"a plane's place has no {name!r}", hint=advice)
+    if well is None:
+        raise UsageError("a plane's place names its well", hint="say well='B03'")
     indices = {component: int(numbers.get(component, 0)) for component in COMPONENTS}
     return format_plane_name(PlaneName(well=canonical_well(well), **indices)) + SUFFIX
 
@@ -174,11 +187,17 @@ class VirtualWorkspaceBackend(VirtualBackend):
         ----------
         metadata : mapping or PlaneKey
             ``well`` (name or dense index) and dense ``field``, ``timepoint``, ``channel``, ``z``;
-            what a mapping leaves out is 0.
+            what a mapping leaves out beside the well is 0. Whether the plate has such a plane is
+            not asked.
+
+        Raises
+        ------
+        UsageError
+            If the well is left out, or there is a number of something else.
         """
         found = metadata._asdict() if isinstance(metadata, PlaneKey) else metadata
-        well = found["well"]
-        return plane_file_name(well if isinstance(well, str) else self.plate.wells[well], found)
+        well = found.get("well")
+        return plane_file_name(self.plate.wells[well] if isinstance(well, int) else well, found)
 
     def names(self) -> Iterator[str]:
         """Iterate over the names of all planes, in the order of `list_files`."""

@@ -11,7 +11,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcsflow.errors import MissingPlaneError, PathError, PlaneError
+from hcsflow.errors import MissingPlaneError, UsageError, PathError, PlaneError
 from hcsflow.plate import Channel, FieldGrid, Manifest, Measured, PlaneKey, PlaneRow, Plate
 from hcsflow.storage.abc import DataSink
 from hcsflow.storage.virtual_workspace import VirtualWorkspaceBackend
@@ -169,6 +169,10 @@ def test_a_plate_reached_by_a_link_is_fine(workspace, tmp_path):
 def test_names_take_indices_or_labels(workspace):
     assert workspace.generate_filename({"well": "b2", "field": 2}) == "B02_s003_w1_z001_t001.tif"
     assert workspace.generate_filename(PlaneKey(0, 1, 0, 1, 1, 0)) == "B02_s001_w2_z001_t002.tif"
+    with pytest.raises(UsageError, match="did you mean channel"):
+        workspace.generate_filename({"well": "B02", "chanel": 1})
+    with pytest.raises(UsageError, match="names its well"):
+        workspace.generate_filename({"field": 1})
 
 
 def test_a_large_plate_makes_no_table():
