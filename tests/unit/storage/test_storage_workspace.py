@@ -11,7 +11,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcsflow.errors import MissingPlaneError, UsageError, PathError, PlaneError
+from hcsflow.errors import MissingPlaneError, PathError, PlaneError, UsageError
 from hcsflow.plate import Channel, FieldGrid, Manifest, Measured, PlaneKey, PlaneRow, Plate
 from hcsflow.storage.abc import DataSink
 from hcsflow.storage.virtual_workspace import VirtualWorkspaceBackend
