@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, cast
 
+from hcsflow.arrays import is_installed
+from hcsflow.arrays.libraries import LIBRARIES
 from hcsflow.compiler.fingerprints import function_fingerprint, function_path
 from hcsflow.compiler.inputs import Declared
+from hcsflow.compiler.variants import Variant, fewest_conversions
 from hcsflow.contracts import BUILTIN_INPUTS, SpecialOutput, contract_of
 from hcsflow.errors import FunctionNotFoundError, PipelineError, nearest
 from hcsflow.functions import catalogue
 from hcsflow.materialize import kind_of
-from hcsflow.pipeline.step import Chain, FunctionStep, GroupAction, InputSource, Invocation
+from hcsflow.pipeline.step import Chain, FunctionStep, GroupAction, InputSource
 from hcsflow.plan import Branch, Call, Plan, SpecialLink, SpecialTarget, StepPlan
 from hcsflow.plate import Plate
 
@@ -75,7 +78,7 @@ def _bind_step(
 
 def _branches(step: FunctionStep, plan: Plan, values: Mapping[str, Any]) -> tuple[Branch, ...]:
     if isinstance(step.pattern, Chain):
-        return (Branch(None, "call", _calls(step, step.pattern, values)),)
+        return (Branch(None, "call", _calls(step, step.pattern, plan, values)),)
     branches: list[Branch] = []
     default: Branch | None = None
     for key, entry in step.pattern.items():
@@ -84,7 +87,7 @@ def _branches(step: FunctionStep, plan: Plan, values: Mapping[str, Any]) -> tupl
         if isinstance(entry, GroupAction):
             action = cast("Literal['pass', 'drop']", entry.value.lower())
         else:
-            calls = _calls(step, entry, values)
+            calls = _calls(step, entry, plan, values)
         if key == "*":
             default = Branch(None, action, calls)
             continue
@@ -137,9 +140,11 @@ def _component_value(step: FunctionStep, key: str, plate: Plate, values: Mapping
     )
 
 
-def _calls(step: FunctionStep, chain: Chain, values: Mapping[str, Any]) -> tuple[Call, ...]:
+def _calls(
+    step: FunctionStep, chain: Chain, plan: Plan, values: Mapping[str, Any]
+) -> tuple[Call, ...]:
     """Bind a chain; a step's parameters go to each of its functions that has them."""
-    functions = [_function(step, invocation) for invocation in chain.invocations]
+    functions = _functions(step, chain, has_gpu=plan.resources.gpus > 0)
     accepted = [_accepted(func) for func in functions]
     for name, value in step.parameters.items():
         if not any(names is None or name in names for names in accepted):
@@ -161,20 +166,43 @@ def _check(step: FunctionStep, func: Callable[..., Any], given: Mapping[str, Any
         raise PipelineError(f"step {step.name!r}: {error.message}", hint=error.hint) from error
 
 
-def _function(step: FunctionStep, invocation: Invocation) -> Callable[..., Any]:
-    function = invocation.function
-    if callable(function):
-        return function
-    if ":" not in function:
-        return catalogue.find(function)
-    module_name, _, qualname = function.partition(":")
+def _functions(step: FunctionStep, chain: Chain, *, has_gpu: bool) -> list[Callable[..., Any]]:
+    """Find a chain's functions: of the catalogue's, the variants that convert least."""
+    found: list[Callable[..., Any] | str] = []
+    variants: list[list[Variant]] = []
+    for invocation in chain.invocations:
+        function = invocation.function
+        if callable(function) or ":" in function:
+            function = function if callable(function) else _imported(step, function)
+            declared = contract_of(function)
+            variants.append([Variant(declared.input_type, declared.output_type)])
+        else:
+            types = catalogue.memory_types_of(function)
+            usable = [name for name in types if _is_usable(name, has_gpu=has_gpu)] or types[:1]
+            variants.append([Variant(name, name) for name in usable])
+        found.append(function)
+    choices = fewest_conversions(variants)
+    return [
+        catalogue.find(function, options[choice].input_type)
+        if isinstance(function, str)
+        else function
+        for function, options, choice in zip(found, variants, choices, strict=True)
+    ]
+
+
+def _is_usable(memory_type: str, *, has_gpu: bool) -> bool:
+    return is_installed(memory_type) and (has_gpu or not LIBRARIES[memory_type].needs_gpu)
+
+
+def _imported(step: FunctionStep, path: str) -> Callable[..., Any]:
+    module_name, _, qualname = path.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
         for part in qualname.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise FunctionNotFoundError(
-            f"step {step.name!r}: cannot import {function!r}: {error}",
+            f"step {step.name!r}: cannot import {path!r}: {error}",
             hint="the module must be importable where hcsflow runs",
         ) from error
     return cast("Callable[..., Any]", found)

@@ -25,6 +25,7 @@ __all__ = [
     "check_parameters",
     "entry",
     "find",
+    "memory_types_of",
     "names",
     "variant_of",
 ]
@@ -179,6 +180,23 @@ def _variants(name: str) -> Variants:
     return table[name]
 
 
+def memory_types_of(name: str) -> tuple[str, ...]:
+    """Return the memory types that a function has variants for, the preferred one first.
+
+    Raises
+    ------
+    FunctionNotFoundError
+        If there is no function of that name (the nearest is named).
+
+    Examples
+    --------
+    >>> memory_types_of("gaussian_filter")
+    ('numpy', 'torch')
+    """
+    variants = _variants(name)
+    return tuple(sorted(variants, key=lambda memory_type: memory_type != "numpy"))
+
+
 def find(name: str, memory_type: str | None = None) -> Callable[..., Any]:
     """Return a function of the catalogue.
 
@@ -202,7 +220,7 @@ def find(name: str, memory_type: str | None = None) -> Callable[..., Any]:
     """
     variants = _variants(name)
     if memory_type is None:
-        memory_type = "numpy" if "numpy" in variants else next(iter(variants))
+        memory_type = memory_types_of(name)[0]
     if memory_type not in variants:
         raise FunctionNotFoundError(
             f"{name!r} has no variant for {memory_type}; there are: {', '.join(variants)}"
