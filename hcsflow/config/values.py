@@ -97,6 +97,8 @@ LIMITS: Mapping[str, tuple[int, int | None]] = {
 }
 """Lowest and highest value of settings that are numbers; None is no limit."""
 
+_FRACTIONS = frozenset({"memory_limit_gb"})
+
 
 class _Settings:
     """What all groups of settings can do; choices may be given by their text."""
@@ -117,10 +119,12 @@ class _Settings:
                 object.__setattr__(self, name, _choice(kind, value, name))
         for name, (low, high) in LIMITS.items():
             value = getattr(self, name, None)
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            kinds = (int, float) if name in _FRACTIONS else (int,)
+            is_number = isinstance(value, kinds) and not isinstance(value, bool)
             if value is not None and not (is_number and low <= value <= (high or value)):
                 limits = f"at least {low}" if high is None else f"{low} to {high}"
-                raise ConfigError(f"{name} must be a number, {limits}, got {value!r}")
+                number = "a number" if name in _FRACTIONS else "a whole number"
+                raise ConfigError(f"{name} must be {number}, {limits}, got {value!r}")
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed."""

@@ -62,6 +62,8 @@ def open_planes(files: FileManager, backend: str, namespace: str) -> Planes:
 
 SUFFIXES = {Backend.DISK.value: ".npy", Backend.ZARR.value: ".zarr"}
 MEMORY = Backend.MEMORY.value
+PLANES_PER_FOLDER = 100
+"""Backends look at what lies beside a new file; few files a folder keep that cheap."""
 ZARR = "hcsflow.storage.zarr:ZarrStorageBackend"
 
 
@@ -181,7 +183,8 @@ class FiledPlanes:
     def put(self, keys: Sequence[LocalKey], stack: Stack) -> None:
         """Write each plane of a stack (Z, Y, X) to a file."""
         for key, plane in zip(keys, stack, strict=True):
-            path = f"{self._namespace}/{self._serial:06d}{self._suffix}"
+            folder = f"{self._namespace}/{self._serial // PLANES_PER_FOLDER:04d}"
+            path = f"{folder}/{self._serial:06d}{self._suffix}"
             self._serial += 1
             self._files.save(plane, path, self._backend)
             self._where[key] = path
