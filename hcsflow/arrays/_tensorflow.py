@@ -10,6 +10,7 @@ import tensorflow as tf
 from hcsflow.arrays.casting import refuse
 from hcsflow.arrays.conversions import DTYPES
 from hcsflow.arrays.libraries import dtype_name
+from hcsflow.arrays.streams import wait_for
 from hcsflow.errors import MemoryConversionError
 
 if TYPE_CHECKING:
@@ -36,11 +37,28 @@ def from_host(array: NDArray[Any], device: int | str | None) -> Any:
 def shareable(array: Any, *, compact: bool) -> Any:
     del compact  # tensors lie so already
     _check_dtype("tensorflow", "any", dtype_name(array))
-    return array
+    return _Finished(array) if "GPU" in array.device else array
+
+
+class _Finished:
+    """A tensor to hand on by DLPack. It itself refuses the stream that takers on a GPU name."""
+
+    def __init__(self, tensor: Any) -> None:
+        self._tensor = tensor
+        self.dtype = tensor.dtype
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        kind, number = self._tensor.__dlpack_device__()
+        return kind, number
+
+    def __dlpack__(self, **_wanted: Any) -> Any:
+        tf.test.experimental.sync_devices()  # so no stream has anything to wait for
+        return self._tensor.__dlpack__()
 
 
 def from_dlpack(array: Any, device: int | str | None) -> Any:
     _check_dtype("any", "tensorflow", dtype_name(array))
+    wait_for(array)  # tensorflow names no stream that the giver could make wait
     try:
         tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
     except (TypeError, ValueError, RuntimeError, BufferError, tf.errors.OpError) as error:
@@ -101,7 +119,8 @@ def cast(array: Any, dtype: np.dtype[Any], mode: str) -> Any:
 
 
 def _plain(array: Any, target: Any, mode: str) -> Any:
-    result = tf.cast(array, target)
+    by_way = (array.dtype, target) == (tf.float64, tf.float16)
+    result = tf.cast(_to_odd(array) if by_way else array, target)
     if not target.is_floating:
         return result
     wide = tf.cast(array, tf.float64)
@@ -110,6 +129,15 @@ def _plain(array: Any, target: Any, mode: str) -> Any:
         raise refuse(array.dtype, target, low=float(np.min(array)), high=float(np.max(array)))
     limit = tf.constant(target.max, target)
     return tf.where(overflown, tf.where(wide > 0, limit, -limit), result)
+
+
+def _to_odd(array: Any) -> Any:
+    """Return float64 as float32 for float16, as `hcsflow.arrays.casting` does."""
+    near = tf.cast(array, tf.float32)
+    back = tf.cast(near, tf.float64)
+    toward = tf.where(array > back, tf.constant(np.inf, tf.float32), -np.inf)
+    is_even = tf.bitwise.bitwise_and(tf.bitcast(near, tf.int32), 1) == 0
+    return tf.where((back != array) & is_even, tf.math.nextafter(near, toward), near)
 
 
 def stack(slices: list[Any]) -> Any:

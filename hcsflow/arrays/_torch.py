@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from hcsflow.arrays.casting import refuse
@@ -11,7 +12,6 @@ from hcsflow.arrays.libraries import dtype_name
 from hcsflow.errors import MemoryConversionError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 # torch stores these but computes little with them: widened before arithmetic.
@@ -32,19 +32,24 @@ def from_host(array: NDArray[Any], device: int | str | None) -> torch.Tensor:
     try:
         tensor = _view(array)
         if tensor is None:
-            tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+            tensor = torch.from_numpy(array.astype(_native(array.dtype), order="C"))
     except (TypeError, ValueError) as error:
         raise MemoryConversionError("numpy", "torch", "from_numpy", str(error)) from error
     return tensor if device is None else place(tensor, device)
 
 
 def _view(array: NDArray[Any]) -> torch.Tensor | None:
-    if not array.flags.writeable:
+    if not (array.flags.writeable and array.dtype.isnative):
         return None
     try:
-        return torch.from_numpy(array)
-    except ValueError:  # strides that are negative or no multiple of the element; byte order
+        return torch.from_numpy(array.view(_native(array.dtype)))
+    except ValueError:  # strides that are negative or no multiple of the element
         return None
+
+
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return a dtype in native byte order, and of two C types of one size the one torch knows."""
+    return np.dtype(dtype.name) if dtype.kind in "biufc" else dtype.newbyteorder("=")
 
 
 def shareable(array: torch.Tensor, *, compact: bool) -> torch.Tensor:
@@ -93,7 +98,8 @@ def cast(array: torch.Tensor, dtype: np.dtype[Any], mode: str) -> torch.Tensor:
 
 
 def _to_float(array: torch.Tensor, target: torch.dtype, mode: str) -> torch.Tensor:
-    result = array.to(target)
+    by_way = (array.dtype, target) == (torch.float64, torch.float16)
+    result = (_to_odd(array) if by_way else array).to(target)
     overflown = torch.isinf(result) & torch.isfinite(array)
     if mode == "refuse" and bool(overflown.any()):
         raise refuse(array.dtype, target, low=array.min().item(), high=array.max().item())
@@ -101,21 +107,31 @@ def _to_float(array: torch.Tensor, target: torch.dtype, mode: str) -> torch.Tens
     return torch.where(overflown, result.clamp(-top, top), result)
 
 
+def _to_odd(array: torch.Tensor) -> torch.Tensor:
+    """Return float64 as float32 for float16, as `hcsflow.arrays.casting` does."""
+    near = array.to(torch.float32)
+    back = near.to(torch.float64)
+    toward = torch.where(array > back, torch.inf, -torch.inf).to(torch.float32)
+    is_even = (near.view(torch.int32) & 1) == 0
+    return torch.where((back != array) & is_even, torch.nextafter(near, toward), near)
+
+
 def _to_int(array: torch.Tensor, target: torch.dtype, mode: str) -> torch.Tensor:
     info = torch.iinfo(target)
     if array.is_floating_point():
-        array = torch.round(array)  # half to even
-        above = array >= 2.0 ** int(info.max).bit_length()
-        below = array < float(info.min)
+        rounded = torch.round(array)  # half to even
+        above = rounded >= 2.0 ** int(info.max).bit_length()
+        below = rounded < float(info.min)
         outside = above | below | torch.isnan(array)
     else:
+        rounded = array
         have = torch.iinfo(array.dtype)
         above = array > min(info.max, have.max)
         below = array < max(info.min, have.min)
         outside = above | below
     if mode == "refuse" and bool(outside.any()):
         raise refuse(array.dtype, target, low=array.min().item(), high=array.max().item())
-    wide = torch.where(outside, 0, array).to(torch.int64)
+    wide = torch.where(outside, 0, rounded).to(torch.int64)
     wide = torch.where(above, info.max, wide)
     wide = torch.where(below, info.min, wide)
     return wide.to(target)

@@ -47,9 +47,10 @@ def cast(array: Any, dtype: DTypeLike, *, mode: str = "saturate") -> Any:
     Raises
     ------
     MemoryConversionError
-        In mode ``"refuse"`` where a value does not fit; in either mode, for two dtypes that are
-        not both among bool, integers and floats of up to 64 bits, or between which the library
-        cannot convert exactly.
+        In mode ``"refuse"`` where a value does not fit; in either mode, for a masked array, for
+        what is no dtype, for
+        two that are not both among bool, integers and floats of up to 64 bits, or between which
+        the library cannot convert exactly.
     ValueError
         If there is no such mode.
 
@@ -61,12 +62,26 @@ def cast(array: Any, dtype: DTypeLike, *, mode: str = "saturate") -> Any:
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
+    if isinstance(array, np.ma.MaskedArray):
+        reason = "its mask would be lost; say .filled(value) first"
+        raise MemoryConversionError("numpy.ma", str(dtype), "cast", reason)
     adapter = adapter_of(memory_type_of(array))
-    source, target = dtype_name(array), np.dtype(dtype).newbyteorder("=")
-    if source != target.name and not {source, target.name} <= set(CASTABLE):
+    source, target = dtype_name(array), _dtype(dtype, dtype_name(array))
+    is_done = source == target.name and getattr(array.dtype, "isnative", True)
+    if not is_done and not {source, target.name} <= set(CASTABLE):
         reason = "only bool, integers and floats of up to 64 bits are cast"
         raise MemoryConversionError(source, target.name, "cast", reason)
     return adapter.cast(array, target, mode)
+
+
+def _dtype(dtype: DTypeLike, source: str) -> np.dtype[Any]:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or dtype is None:  # which numpy takes for float64
+        raise MemoryConversionError(source, str(dtype), "cast", f"{dtype!r} is no dtype of numpy")
+    return found.newbyteorder("=")
 
 
 def cast_with(xp: Any, array: Any, target: np.dtype[Any], mode: str) -> Any:
@@ -92,9 +107,10 @@ def refuse(source: object, target: object, *, low: object, high: object) -> Memo
 
 
 def _to_float(xp: Any, array: Any, target: np.dtype[Any], mode: str) -> Any:
-    with np.errstate(over="ignore"):
-        result = array.astype(target)
     source = np.dtype(array.dtype)
+    with np.errstate(over="ignore"):
+        by_way = xp is not np and (source.name, target.name) == ("float64", "float16")
+        result = (_to_odd(xp, array) if by_way else array).astype(target)
     top = float(np.finfo(target).max)
     largest = float(np.finfo(source).max) if source.kind == "f" else float(np.iinfo(source).max)
     if largest <= top:
@@ -104,6 +120,19 @@ def _to_float(xp: Any, array: Any, target: np.dtype[Any], mode: str) -> Any:
         raise refuse(source, target, low=array.min(), high=array.max())
     limit = xp.where(array > 0, target.type(top), target.type(-top))
     return xp.where(overflown, limit, result)
+
+
+def _to_odd(xp: Any, array: Any) -> Any:
+    """Return float64 as float32, rounded such that rounding it to float16 rounds once in all.
+
+    Libraries for devices make float16 of float32. What float32 does not hold exactly goes to the
+    neighbour whose last bit is set: never onto the middle between two values of float16.
+    """
+    near = array.astype(np.float32)
+    back = near.astype(np.float64)
+    toward = xp.where(array > back, np.float32(np.inf), np.float32(-np.inf))
+    is_even = (near.view(np.int32) & 1) == 0
+    return xp.where((back != array) & is_even, xp.nextafter(near, toward), near)
 
 
 def _int_to_int(xp: Any, array: Any, target: np.dtype[Any], mode: str) -> Any:

@@ -7,9 +7,15 @@ tests hold `hcsflow.arrays.convert` to, cell by cell.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from hcsflow.arrays.libraries import LIBRARIES, check_memory_type
+from hcsflow.errors import MemoryConversionError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 __all__ = [
     "DTYPES",
@@ -87,7 +93,7 @@ def is_direct(source: str, target: str) -> bool:
 
 
 def conversion(
-    source: str, target: str, dtype: str, layout: str = "C", *, place: Place | None = None
+    source: str, target: str, dtype: DTypeLike, layout: str = "C", *, place: Place | None = None
 ) -> Conversion:
     """Return what `convert` does with such an array where no device is asked for.
 
@@ -99,9 +105,10 @@ def conversion(
     ----------
     source, target : str
         Memory types.
-    dtype : str
-        One of `DTYPES`. That the source holds it is taken for granted. jax counts as it is by
-        default, without 64 bits; with ``JAX_ENABLE_X64=1`` those go as 32 bits do.
+    dtype : str or dtype-like
+        One of `DTYPES`, by name or as numpy has it. That the source holds it is taken for granted.
+        jax counts as it is by default, without 64 bits; with ``JAX_ENABLE_X64=1`` those go as 32
+        bits do.
     layout : str
         One of `LAYOUTS`.
     place : "host", "device" or None
@@ -110,9 +117,9 @@ def conversion(
     Raises
     ------
     MemoryConversionError
-        If a memory type is unknown.
+        If a memory type or dtype is unknown.
     ValueError
-        If a dtype, layout or place is.
+        If a layout or place is.
 
     Examples
     --------
@@ -123,17 +130,21 @@ def conversion(
     >>> conversion("torch", "pyclesperanto", "uint16")
     'refused'
     """
-    _check_names(source, target, dtype, layout)
+    check_memory_type(source)
+    check_memory_type(target)
+    name = _dtype_name(dtype, source, target)
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     where = place or HOLDS[source].places[0]
     if where not in HOLDS[source].places:
         raise ValueError(f"{source} arrays lie on the {HOLDS[source].places[0]}, not {where!r}")
     if source == target:
         return "zero-copy"
-    if not _is_open(source, target, dtype, layout):
+    if not _is_open(source, target, name, layout):
         return "refused"
     if source == "numpy":
         is_view = target == "torch" and layout not in ("negative", "read-only")
-        return "zero-copy" if is_view and not _is_foreign(dtype, layout) else "copy"
+        return "zero-copy" if is_view and not _is_foreign(name, layout) else "copy"
     if target == "numpy":
         return "zero-copy" if source in ("torch", "jax") and where == "host" else "copy"
     if where not in HOLDS[target].places:
@@ -142,13 +153,17 @@ def conversion(
     return "copy" if has_to_move or layout == "negative" else "zero-copy"
 
 
-def _check_names(source: str, target: str, dtype: str, layout: str) -> None:
-    check_memory_type(source)
-    check_memory_type(target)
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+def _dtype_name(dtype: DTypeLike | None, source: str, target: str) -> str:
+    if isinstance(dtype, str) and dtype in DTYPES:  # bfloat16 is not numpy's own
+        return dtype
+    try:
+        name = "" if dtype is None else np.dtype(dtype).name
+    except TypeError:
+        name = ""
+    if name not in DTYPES:
+        reason = f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}"
+        raise MemoryConversionError(source, target, "dtype", reason)
+    return name
 
 
 def _is_open(source: str, target: str, dtype: str, layout: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from hcsflow.arrays.conversions import is_direct
 from hcsflow.arrays.libraries import LIBRARIES, adapter_of, check_memory_type, memory_type_of
 from hcsflow.errors import MemoryConversionError
@@ -59,9 +61,11 @@ def convert(array: Any, target: str, *, device: int | str | None = None) -> Any:
     pyclesperanto         to and from numpy only
     ====================  =========================================================
 
-    A read-only numpy array stays protected: torch has no read-only tensors, so one that shared
-    its memory could change it unseen. What DLPack exchanges is one memory with two owners: the
-    arrays of jax and tensorflow are only as immutable as the tensor that shares with them.
+    Of numpy's own subclasses, memmap and matrix are arrays like others; a masked array is refused,
+    since its mask would be lost. A read-only numpy array stays protected: torch has no read-only
+    tensors, so one that shared its memory could change it unseen. What DLPack exchanges is one
+    memory with two owners: the arrays of jax and tensorflow are only as immutable as the tensor
+    that shares with them.
 
     Parameters
     ----------
@@ -93,6 +97,9 @@ def convert(array: Any, target: str, *, device: int | str | None = None) -> Any:
     True
     """
     source = memory_type_of(array)
+    if isinstance(array, np.ma.MaskedArray):
+        reason = "its mask would be lost; say .filled(value) first"
+        raise MemoryConversionError("numpy.ma", target, "convert", reason)
     if source == target and device is None:
         return array
     try:

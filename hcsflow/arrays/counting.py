@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hcsflow.arrays.conversions import HOLDS
 from hcsflow.arrays.convert import conversion_path, convert
 from hcsflow.arrays.families import address_of, lies_on_device, nbytes_of
 from hcsflow.arrays.libraries import memory_type_of
@@ -110,28 +111,49 @@ def note_oom(record: OomRecord) -> None:
         counts.oom.append(record)
 
 
-def convert_planned(array: Any, target: str) -> Any:
+def convert_planned(array: Any, target: str, *, device: int | str | None = None) -> Any:
     """Return an array in another memory type by the way that the plan shows, counting it.
 
-    The way is `conversion_path`'s; only there may an array pass through host memory.
+    The way is `conversion_path`'s; only there may an array of a device pass through host memory.
+    One that lies in host memory (of torch, jax, tensorflow) reaches a library of devices alone
+    (cupy) by way of numpy, which costs nothing more than the copy to the device.
+
+    Parameters
+    ----------
+    array : array
+        Any memory type, any shape.
+    target : str
+        Memory type wanted.
+    device : int, str or None
+        Where the result is to lie, as for `hcsflow.arrays.convert`; None leaves it to that.
 
     Raises
     ------
     MemoryConversionError
         As `hcsflow.arrays.convert`.
     """
-    path = conversion_path(memory_type_of(array), target)
-    if len(path) == 1:
+    path = _path(array, target)
+    if len(path) == 1 and device is None:
         return array
     result = array
-    for memory_type in path[1:]:
+    for memory_type in path[1:-1]:
         result = convert(result, memory_type)
+    result = convert(result, target, device=device)
+    if result is array:
+        return array
     if active := _counting.get():
         kind, nbytes = _kind(array, result, hops=len(path) - 1), nbytes_of(array) or 0
         for counts in active:
             counts.conversions[kind] += 1
             counts.nbytes[kind] += nbytes
     return result
+
+
+def _path(array: Any, target: str) -> tuple[str, ...]:
+    source = memory_type_of(array)
+    path = conversion_path(source, target)
+    is_stranded = "host" not in HOLDS[target].places and not lies_on_device(array)
+    return (source, "numpy", target) if is_stranded and source != "numpy" else path
 
 
 def _kind(array: Any, result: Any, *, hops: int) -> Kind:

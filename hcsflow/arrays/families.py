@@ -26,6 +26,7 @@ __all__ = [
     "Family",
     "address_of",
     "classes_of",
+    "copied",
     "freeze",
     "lies_on_device",
     "nbytes_of",
@@ -45,6 +46,8 @@ class Family:
         Kind of memory that an array lies in: ``"cpu"``, or a name of the library's own.
     address : callable
         Address of the first element; None where the library does not tell.
+    copy : callable
+        The array in new memory of the same device; without gradient.
     packages : tuple of str
         Top-level packages that the types of its arrays belong to.
     classes : tuple of (str, str)
@@ -55,6 +58,7 @@ class Family:
     nbytes: Callable[[Any], int]
     place: Callable[[Any], str]
     address: Callable[[Any], int | None]
+    copy: Callable[[Any], Any]
     packages: tuple[str, ...]
     classes: tuple[tuple[str, str], ...]
 
@@ -72,6 +76,14 @@ def _torch_nbytes(array: Any) -> int:
 
 def _tensorflow_nbytes(array: Any) -> int:
     return int(array.shape.num_elements() or 0) * int(array.dtype.size)
+
+
+def _copy(array: Any) -> Any:
+    return array.copy()
+
+
+def _tensorflow_copy(array: Any) -> Any:
+    return sys.modules["tensorflow"].raw_ops.DeepCopy(x=array)  # identity() shares the memory
 
 
 def _jax_place(array: Any) -> str:
@@ -99,6 +111,7 @@ FAMILIES: Mapping[str, Family] = {
         nbytes=_nbytes,
         place=lambda _array: "cpu",
         address=lambda array: int(array.__array_interface__["data"][0]),
+        copy=_copy,
         packages=("numpy",),
         classes=(("numpy", "ndarray"),),
     ),
@@ -106,6 +119,7 @@ FAMILIES: Mapping[str, Family] = {
         nbytes=_nbytes,
         place=lambda _array: "cuda",
         address=lambda array: int(array.data.ptr),
+        copy=_copy,
         packages=("cupy",),
         classes=(("cupy", "ndarray"),),
     ),
@@ -113,6 +127,7 @@ FAMILIES: Mapping[str, Family] = {
         nbytes=_torch_nbytes,
         place=lambda array: str(array.device.type),
         address=lambda array: int(array.data_ptr()),
+        copy=lambda array: array.detach().clone(),
         packages=("torch",),
         classes=(("torch", "Tensor"),),
     ),
@@ -120,6 +135,7 @@ FAMILIES: Mapping[str, Family] = {
         nbytes=_tensorflow_nbytes,
         place=_tensorflow_place,
         address=_tensorflow_address,
+        copy=_tensorflow_copy,
         packages=("tensorflow",),
         classes=(("tensorflow", "Tensor"),),
     ),
@@ -127,6 +143,7 @@ FAMILIES: Mapping[str, Family] = {
         nbytes=_nbytes,
         place=_jax_place,
         address=_jax_address,
+        copy=_copy,
         packages=("jaxlib", "jax"),
         classes=(("jax", "Array"),),
     ),
@@ -134,6 +151,7 @@ FAMILIES: Mapping[str, Family] = {
         nbytes=_nbytes,
         place=lambda _array: "opencl",
         address=lambda _array: None,
+        copy=_copy,
         packages=("pyclesperanto_opencl", "pyclesperanto_cuda", "pyclesperanto_prototype"),
         classes=(
             ("pyclesperanto_opencl._pyclesperanto", "_Array"),
@@ -189,6 +207,21 @@ def address_of(array: Any) -> int | None:
     return FAMILIES[memory_type_of(array)].address(array)
 
 
+def copied(array: Any) -> Any:
+    """Return an array's values in new memory, of the same memory type and on the same device.
+
+    jax and tensorflow offer no way to change an array, but torch and cupy may share its memory by
+    DLPack and write to it: copies of these are real ones too.
+
+    Examples
+    --------
+    >>> stack = np.zeros((1, 2, 3))
+    >>> np.shares_memory(copied(stack), stack)
+    False
+    """
+    return FAMILIES[memory_type_of(array)].copy(array)
+
+
 def freeze(array: Any) -> tuple[dict[str, Any], NDArray[Any]]:
     """Return an array as host memory, and a header of plain values that `thaw` needs.
 
@@ -234,10 +267,13 @@ def _is_numpys(dtype: str) -> bool:
 
 
 def _torch_bits(array: Any) -> Any:
+    if array.is_quantized:  # its scale would stay behind
+        raise MemoryConversionError("torch", "numpy", "view", "a quantized tensor")
     bits = _BITS.get(array.dtype.itemsize, "uint8")
     try:
-        return array.detach().resolve_conj().view(getattr(sys.modules["torch"], bits))
-    except RuntimeError as error:  # sparse, quantized
+        plain = array.detach().resolve_conj().resolve_neg()
+        return plain.view(getattr(sys.modules["torch"], bits))
+    except RuntimeError as error:  # sparse
         raise MemoryConversionError("torch", "numpy", "view", str(error)) from error
 
 

@@ -182,13 +182,18 @@ def check_memory_type(name: str) -> str:
         return name
     near = nearest(name, MEMORY_TYPES)
     advice = f"did you mean {near!r}?" if near else f"there are {', '.join(MEMORY_TYPES)}"
-    raise MemoryConversionError("any", str(name), "name", f"unknown memory type; {advice}")
+    raise MemoryConversionError("any", str(name), "name", f"{name!r} is no memory type; {advice}")
 
 
 def is_installed(name: str) -> bool:
     """Tell whether a memory type's library can be imported, without importing it.
 
     With ``HCSFLOW_NO_GPU=1`` in the environment, libraries that need a GPU count as absent.
+
+    Raises
+    ------
+    MemoryConversionError
+        If there is no memory type of that name.
     """
     library = LIBRARIES[check_memory_type(name)]
     if _is_forbidden(library):

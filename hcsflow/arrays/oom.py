@@ -5,8 +5,10 @@ Free pools → cut the stack → the CPU variant → fail. Each rung is logged a
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -67,14 +69,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     False
     """
     found: BaseException | None = error
-    while found is not None:
+    seen: set[int] = set()  # causes may go round in a circle
+    while found is not None and id(found) not in seen:
         if isinstance(found, MemoryError) or _says_so(found):
             return True
+        seen.add(id(found))
         found = found.__cause__
     return False
 
 
 def _says_so(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
     kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
     return bool(kinds & _TYPES) or any(sign in str(error) for sign in _SIGNS)
 
@@ -83,7 +89,7 @@ def _candidates() -> tuple[type[BaseException], ...]:
     """Return the types of error that may say that memory ran out, of libraries that are loaded."""
     found = [_loaded(module, name) for module, name in _ROOTS]
     own = (kind for kind in found if isinstance(kind, type))
-    return (MemoryError, RuntimeError, MemoryConversionError, *own)
+    return (MemoryError, RuntimeError, OSError, MemoryConversionError, *own)
 
 
 def _loaded(module: str, name: str) -> Any:
@@ -97,6 +103,7 @@ class _Exhausted:
     """An attempt that ran out of memory. Not the error itself: its frames would hold the arrays."""
 
     reason: str
+    trace: str
 
 
 def recover(
@@ -106,13 +113,15 @@ def recover(
     where: str,
     join: Callable[[list[T]], T] | None = None,
     on_cpu: Callable[[], Callable[[], T] | None] | None = None,
+    is_spent: Callable[[], bool] | None = None,
 ) -> T:
     """Return what an attempt makes of a stack, by smaller means if memory runs out.
 
     Parameters
     ----------
     attempt : callable
-        Takes a slice of planes and works on these; must leave its input as it was.
+        Takes a slice of planes and works on these; must leave its input as it was, or ``is_spent``
+        must tell.
     planes : int
         Planes of the stack; the first attempt takes all.
     where : str
@@ -122,11 +131,15 @@ def recover(
         into halves, quarters … down to one plane; what got through is not done again.
     on_cpu : callable, optional
         Asked last of all; returns what makes the whole result on the CPU, or None.
+    is_spent : callable, optional
+        Asked before each rung: whether attempts have changed the input, so that another one would
+        make something else of it.
 
     Raises
     ------
     OutOfMemoryError
-        If no rung helps. Any other error of an attempt passes through at once.
+        If no rung helps, or the input is spent; a note of it is the traceback of the last attempt.
+        Any other error of an attempt passes through at once.
 
     Examples
     --------
@@ -138,26 +151,35 @@ def recover(
     [0, 1, 2]
     """
     whole = partial(attempt, slice(0, planes))
+    take = partial(_take, where, is_spent or _never)
     result = _tried(whole)
     if isinstance(result, _Exhausted):
-        _take("free", where, planes, result)
+        take("free", planes, result)
         result = _tried(whole)
     if isinstance(result, _Exhausted) and join is not None and planes > 1:
-        result = _by_pieces(attempt, planes, join, where, result)
+        result = _by_pieces(attempt, planes, join, take, result)
     instead = on_cpu() if isinstance(result, _Exhausted) and on_cpu is not None else None
     if isinstance(result, _Exhausted) and instead is not None:
-        _take("cpu", where, planes, result)
+        take("cpu", planes, result)
         result = _tried(instead)
     if not isinstance(result, _Exhausted):
         return result
     cleanup_all_gpu_frameworks()
     cut = "plane by plane" if join is not None and planes > 1 else "uncut"
     cpu = "and on the CPU" if instead is not None else "without a CPU variant"
-    raise OutOfMemoryError(
-        f"{where} ran out of memory on {planes} planes, with free pools, {cut}, {cpu}: "
-        f"{result.reason}",
-        hint="use fewer workers on this GPU or machine, or stack fewer planes at a time",
-    )
+    how = f"ran out of memory on {planes} planes, with free pools, {cut}, {cpu}"
+    advice = "use fewer workers on this GPU or machine, or stack fewer planes at a time"
+    raise _error(f"{where} {how}", result, advice)
+
+
+def _never() -> bool:
+    return False
+
+
+def _error(message: str, last: _Exhausted, hint: str) -> OutOfMemoryError:
+    error = OutOfMemoryError(f"{message}: {last.reason}", hint=hint)
+    error.add_note(f"The last attempt:\n{last.trace}")
+    return error
 
 
 def _tried(attempt: Callable[[], T]) -> T | _Exhausted:
@@ -167,21 +189,22 @@ def _tried(attempt: Callable[[], T]) -> T | _Exhausted:
         if not is_out_of_memory(error):
             raise
         first = str(error).strip().partition("\n")[0]
-        return _Exhausted(f"{type(error).__name__}: {first}" if first else type(error).__name__)
+        reason = f"{type(error).__name__}: {first}" if first else type(error).__name__
+        return _Exhausted(reason, "".join(traceback.format_exception(error)))
 
 
 def _by_pieces(
     attempt: Callable[[slice], T],
     planes: int,
     join: Callable[[list[T]], T],
-    where: str,
+    take: Callable[[Rung, int, _Exhausted], None],
     failed: _Exhausted,
 ) -> T | _Exhausted:
     """Cut the stack; a piece that fails is cut again, and so are those after it."""
     pieces: list[T] = []
     start = 0
     size = planes // 2
-    _take("halve", where, size, failed)
+    take("halve", size, failed)
     while start < planes:
         stop = min(start + size, planes)
         piece = _tried(partial(attempt, slice(start, stop)))
@@ -190,14 +213,20 @@ def _by_pieces(
             start = stop
         elif size > 1:
             size //= 2
-            _take("halve", where, size, piece)
+            take("halve", size, piece)
         else:
             return piece
     return _tried(partial(join, pieces))
 
 
-def _take(rung: Rung, where: str, planes: int, failed: _Exhausted) -> None:
-    """Log and count a rung, and begin it with free pools."""
+def _take(
+    where: str, is_spent: Callable[[], bool], rung: Rung, planes: int, failed: _Exhausted
+) -> None:
+    """Log and count a rung, and begin it with free pools; refuse it where the input is spent."""
     cleanup_all_gpu_frameworks()
+    if is_spent():
+        advice = "the function works in place: declare oom_recovery=False, or work on a copy"
+        message = f"{where} ran out of memory, and had changed its input by then"
+        raise _error(message, failed, advice)
     _log.warning("%s: %s; next: %s, %d planes", where, failed.reason, rung, planes)
     note_oom(OomRecord(where, rung, planes, failed.reason))

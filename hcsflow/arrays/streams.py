@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
+from hcsflow.arrays.families import lies_on_device
+from hcsflow.arrays.libraries import find_memory_type
+
 __all__ = ["thread_streams", "wait_for"]
 
 
@@ -109,13 +112,19 @@ def thread_streams() -> Iterator[None]:
 
 
 def wait_for(array: Any) -> None:
-    """Wait until an array's values are there, if its library computes them later (jax).
+    """Wait until an array's values are there, if its library computes them later.
 
-    What fails on the way, as for want of memory, fails here.
+    Of jax, the array; of cupy and torch, the current stream where the array lies on a device. What
+    fails on the way, as for want of memory, fails here. Anything else is left alone.
     """
     block = getattr(array, "block_until_ready", None)
     if block is not None:
         block()
+    name = find_memory_type(array)
+    if name in _LIBRARIES and lies_on_device(array):
+        for other, cuda in _live():
+            if other == name:
+                _LIBRARIES[name].wait(cuda)
 
 
 def _live() -> list[tuple[str, Any]]:

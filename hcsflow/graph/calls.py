@@ -11,6 +11,7 @@ import numpy as np
 
 from hcsflow.arrays import memory_type_of, stack_slices
 from hcsflow.arrays.counting import convert_planned
+from hcsflow.arrays.lending import Loan
 from hcsflow.arrays.oom import recover
 from hcsflow.arrays.streams import thread_streams, wait_for
 from hcsflow.contracts import BUILTIN_INPUTS, contract_of
@@ -41,7 +42,9 @@ def apply(step: str, call: Call, stack: Any, inputs: Mapping[str, Any]) -> Resul
     call : Call
         The function and what it promises.
     stack : array (Z, Y, X)
-        Converted to the function's memory type if need be; never changed.
+        Converted to the function's memory type if need be. A numpy stack is lent read-only; what
+        else a function may do to it, see `hcsflow.arrays.lending.Loan`. With
+        ``oom_recovery=False`` it is handed over as it is, and may be changed.
     inputs : mapping
         Special inputs by argument name.
 
@@ -56,31 +59,44 @@ def apply(step: str, call: Call, stack: Any, inputs: Mapping[str, Any]) -> Resul
     ContractError
         If the result is not what the contract says.
     OutOfMemoryError
-        If memory runs out by all means.
+        If memory runs out by all means, or the function had changed its stack when it did.
     """
     planes = int(stack.shape[0])
     if not contract_of(call.func).oom_recovery:
         return _run(step, call, stack, inputs, slice(0, planes))
-    attempt: Callable[[slice], Result] = partial(_run, step, call, stack, inputs)
+    loan = Loan()
+    attempt: Callable[[slice], Result] = partial(_run, step, call, stack, inputs, loan=loan)
     result: Result = recover(
         attempt,
         planes,
         where=f"step {step!r}: {_name(call)}",
         join=partial(_joined, call.output_type) if _may_be_cut(call) else None,
         on_cpu=partial(_on_cpu, step, call, stack, inputs),
+        is_spent=loan.is_spent,
     )
     return result
 
 
-def _run(step: str, call: Call, stack: Any, inputs: Mapping[str, Any], span: slice) -> Result:
+def _run(
+    step: str,
+    call: Call,
+    stack: Any,
+    inputs: Mapping[str, Any],
+    span: slice,
+    loan: Loan | None = None,
+) -> Result:
     """Call a function on some planes of a stack, converted on this thread's streams."""
     planes = span.stop - span.start
     is_cut = planes < int(stack.shape[0])
     with thread_streams():
-        given = convert_planned(stack[span] if is_cut else stack, call.input_type)
+        part = stack[span] if is_cut else stack
+        given = convert_planned(part, call.input_type)
+        if loan is not None:
+            given = loan.lend(given, of=part)
         own = _of_planes(inputs, span) if is_cut else inputs
         main, extras = _split(step, call, call.func(given, **dict(call.parameters), **own))
-        wait_for(main)
+        for output in (main, *extras):
+            wait_for(output)
     _check(step, call, main, planes)
     return main, extras
 
@@ -145,6 +161,11 @@ def _check(step: str, call: Call, main: Any, planes_in: int) -> None:
         raise ContractError(
             f"{where} returned {_describe(main)}, expected a stack (Z, Y, X)",
             hint="return the processed stack" if main is None else None,
+        )
+    if isinstance(main, np.ma.MaskedArray):
+        raise ContractError(
+            f"{where} returned a masked array, whose mask no image keeps",
+            hint="return .filled(value)",
         )
     if memory_type_of(main) != call.output_type:
         raise ContractError(

@@ -7,8 +7,6 @@ paths in a journal entry are the same in both.
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import hashlib
 import os
 import shutil
@@ -31,6 +29,7 @@ from hcsflow.journal import (
 )
 from hcsflow.plan import Plan, WritePlan, stable_json
 from hcsflow.plate.names import parse_well
+from hcsflow.storage.zarr_commit import put_in_place
 
 if sys.platform != "win32":
     import fcntl
@@ -41,16 +40,11 @@ __all__ = [
     "commits_shut_out",
     "committed_outcome",
     "open_scratch",
-    "put_in_place",
     "recipe_of",
     "scratch_dir",
     "unit_scratch",
     "well_folder",
 ]
-
-AT_FDCWD = -100
-RENAME_EXCHANGE = 2
-UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 
 
 def scratch_dir(bundle: Bundle, well: str, attempt: int) -> Path:
@@ -143,7 +137,8 @@ def commit_unit(bundle: Bundle, well: str, output: str, scratch: Path, entry: Jo
         check_epoch(bundle)
         control.entry(output, well).unlink(missing_ok=True)
         for source, target in _moves(control.output, scratch, write, well, bundle.plan):
-            put_in_place(source, target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            put_in_place(source, target, overwrite=True)
         write_entry(control, replace(entry, recipe=recipe_of(bundle.plan, output)))
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -170,42 +165,6 @@ def commits_shut_out(control: ControlFolder) -> Iterator[None]:
     control.root.mkdir(parents=True, exist_ok=True)
     with _gate(control, exclusive=True):
         yield
-
-
-def put_in_place(source: Path, target: Path) -> None:
-    """Move a folder to its place; one that lies there goes to ``source`` instead.
-
-    Atomic on Linux (``renameat2``) where the file system can exchange; elsewhere the old folder is
-    moved out first, and for that moment the well is absent.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists():
-        with suppress(FileExistsError, OSError):
-            source.rename(target)
-            return
-    if _exchange(source, target):
-        return
-    aside = source.with_name(f"{source.name}.old")
-    target.rename(aside)
-    source.rename(target)
-    aside.rename(source)
-
-
-def _exchange(source: Path, target: Path) -> bool:
-    """Swap two folders atomically; False where system or file system cannot."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if _LINUX else None
-    if renameat2 is None:
-        return False
-    paths = os.fsencode(source), os.fsencode(target)
-    if renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in UNSUPPORTED:
-        return False
-    raise OSError(code, os.strerror(code), str(target))
-
-
-_LINUX = sys.platform == "linux"
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from pathlib import Path
 from hcsflow.graph.sinks import WellSink
 from hcsflow.journal import ObjectRecord
 from hcsflow.plan import Plan, WritePlan
+from hcsflow.storage.objects import StoredObject, checksum_of
 from hcsflow.storage.plates import roi_tables, write_table, write_well_documents
-from hcsflow.storage.shards import StoredObject, checksum_of
 
 __all__ = ["finish_well"]
 

@@ -26,7 +26,8 @@ def as_table(data: Any) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A view or copy with string column names; the input is not changed.
+        A view or copy with string column names, an index that has a name as first column; the
+        input is not changed.
 
     Raises
     ------
@@ -38,12 +39,17 @@ def as_table(data: Any) -> pd.DataFrame:
     >>> as_table({"count": 3, "area_um2": 12.5}).to_dict("records")
     [{'count': 3, 'area_um2': 12.5}]
     """
-    frame = _frame(data)
-    frame = frame.rename(columns=str)
+    frame = _frame(data).rename(columns=str)
+    kept = [name for name in frame.index.names if name is not None]
+    doubled = [str(name) for name in kept if str(name) in frame.columns]
+    if doubled:
+        raise ContractError(f"a table has an index and a column named {doubled[0]!r}")
+    left = [place for place, name in enumerate(frame.index.names) if name is None]
+    frame = frame.reset_index(level=left, drop=True).reset_index(kept).rename(columns=str)
     if not frame.columns.is_unique:
         repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
         raise ContractError(f"a table's columns must differ in name, got {repeated} twice")
-    return frame.reset_index(drop=True)
+    return frame
 
 
 def _frame(data: Any) -> pd.DataFrame:

@@ -7,11 +7,14 @@ by an entry point of the group ``hcsflow.microscopes``.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
+from decimal import Decimal
 from importlib import import_module
 from importlib.metadata import entry_points
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -22,6 +25,7 @@ __all__ = [
     "ENTRY_POINT_GROUP",
     "MICROSCOPES",
     "Microscope",
+    "checked_pixel_size",
     "open_plate",
     "plate_folder",
     "read_stage_positions",
@@ -32,6 +36,7 @@ ENTRY_POINT_GROUP = "hcsflow.microscopes"
 MICROSCOPES = {"imagexpress": "hcsflow.microscopes.imagexpress"}
 """Name → module, imported when asked for."""
 
+MAX_PIXEL_UM = 1e6
 MAX_LOOKS = 20_000
 MAX_DEPTH = 6
 _IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".czi", ".nd2", ".lif")
@@ -93,13 +98,43 @@ def open_plate(
     PlanRefusedError
         If channels or fields differ in size or pixel type.
     UsageError
-        If there is no such microscope, or the pixel size is not positive.
+        If there is no such microscope, or the pixel size is no number above 0.
     """
-    if pixel_size_um is not None and not 0 < pixel_size_um < 1e6:
-        raise UsageError(f"expected a pixel size in µm above 0, got {pixel_size_um}")
+    pixel_size_um = checked_pixel_size(pixel_size_um)
     root = plate_folder(Path(path))
     reader = _load(microscope) if microscope else _recognise(root)
     return reader.open_plate(root, acquisition=acquisition, pixel_size_um=pixel_size_um)
+
+
+def checked_pixel_size(um: object) -> float | None:
+    """Return a pixel size as a plain float, from a number of any library; None is left as it is.
+
+    Parameters
+    ----------
+    um : number, optional
+        In µm: a float, int, ``Fraction``, ``Decimal`` or a scalar of numpy.
+
+    Raises
+    ------
+    UsageError
+        If it is no number above 0 and below 10⁶.
+
+    Examples
+    --------
+    >>> from fractions import Fraction
+    >>> checked_pixel_size(Fraction(1, 2))
+    0.5
+    """
+    if um is None:
+        return None
+    is_number = isinstance(um, (Real, Decimal)) and not isinstance(um, bool)
+    try:
+        size = float(um) if is_number else math.nan  # type: ignore[arg-type]
+    except (OverflowError, ValueError):  # a fraction beyond all floats, a signalling NaN
+        size = math.nan
+    if not 0 < size < MAX_PIXEL_UM:
+        raise UsageError(f"expected a pixel size in µm above 0, got {um!r}")
+    return size
 
 
 def read_stage_positions(

@@ -2,10 +2,12 @@
 
 An index is used again only while every folder of the plate, every file beside the images and the
 files that were opened are as they were: inode, size, times of change. A plane that is added,
-removed or renamed changes its folder; a plane that is overwritten in place does not, so those who
-rely on sizes and times ask for every file to be looked at. A plate with symbolic links is not
-kept, nor one that changed within the last seconds, as one does that is being acquired: a clock may
-be too coarse to tell two changes apart.
+removed or renamed changes its folder on most file systems, not on FAT nor in many object stores
+that are mounted as folders; a plane that is overwritten in place does so nowhere. Those who rely
+on more than that ask for every file to be looked at: then the names in each folder are compared
+too, and size and time of every plane. A plate with symbolic links is not kept, nor one that
+changed within the last seconds, as one does that is being acquired: a clock may be too coarse to
+tell two changes apart.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -39,13 +42,14 @@ from hcsflow.plate import (
     StoredProjection,
     WellFault,
 )
+from hcsflow.storage import tiff_header
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["IndexCache", "open_plate_again", "sign_folder"]
 
-SCHEMA = "hcsflow.index/1"
+SCHEMA = "hcsflow.index/2"
 SETTLED_NS = 3_000_000_000
 """A plate must be left alone for so long: twice what the coarsest file system's clock takes."""
 LIMIT_BYTES = 512 << 20
@@ -54,8 +58,20 @@ COLUMNS = ("keys", "folder_ids", "name_offsets", "nbytes", "mtime_ns", "missing"
 
 DIGEST_BYTES = 32
 
-Signature = dict[str, list[int]]
-"""Inode, size and times of change of each folder and each file that is no image."""
+
+class Signature(NamedTuple):
+    """How a plate's folders and the files beside its images were; paths relative to the plate.
+
+    Parameters
+    ----------
+    states : dict of str to list of int
+        Inode, size and times of change of each folder and each file that is no image.
+    names : dict of str to str
+        Digest of all names in each folder, for file systems where its times do not follow them.
+    """
+
+    states: dict[str, list[int]]
+    names: dict[str, str]
 
 
 def sign_folder(root: Path) -> Signature | None:
@@ -68,9 +84,9 @@ def sign_folder(root: Path) -> Signature | None:
 
     Returns
     -------
-    dict or None
-        By path relative to the folder; None where changes could go unnoticed: a symbolic link,
-        or a change within the last seconds.
+    Signature or None
+        None where changes could go unnoticed: a symbolic link, or a change within the last
+        seconds.
 
     Raises
     ------
@@ -78,24 +94,31 @@ def sign_folder(root: Path) -> Signature | None:
         If a folder cannot be read.
     """
     now = time.time_ns()
-    found: Signature = {}
+    found = Signature({}, {})
     ignored: Counter[str] = Counter()
     for folder in iter_folders(root, ignored):
-        found[folder.path] = _state(root / folder.path)
+        found.states[folder.path] = _state(root / folder.path)
+        found.names[folder.path] = _names_in(root / folder.path)
         start = f"{folder.path}/" if folder.path else ""
         for name, item in folder.files:
             if item.is_symlink():
                 return None
             if not name.lower().endswith(IMAGES):
-                found[start + name] = _state(root / start / name)
+                found.states[start + name] = _state(root / start / name)
     is_linked = any(reason.startswith("symbolic link") for reason in ignored)
-    last = max(max(state[2:]) for state in found.values())
+    last = max(max(state[2:]) for state in found.states.values())
     return None if is_linked or last > now - SETTLED_NS else found
 
 
 def _state(path: Path) -> list[int]:
     facts = path.stat()
     return [facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
+
+
+def _names_in(folder: Path) -> str:
+    """Return a digest of the names of all that lies in a folder."""
+    names = b"\0".join(map(os.fsencode, sorted(os.listdir(folder))))  # noqa: PTH208 - as text
+    return hashlib.blake2b(names, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def open_plate_again(
@@ -113,15 +136,19 @@ def open_plate_again(
     path, microscope, acquisition, pixel_size_um
         As there.
     is_every_file_checked : bool
-        Look at size and time of every plane before a kept index is used, so that it equals a new
-        one. Otherwise only at the folders, the files that are no images and one well's planes:
-        names are then right, sizes and times of planes overwritten in place are the older ones.
+        Compare the names in every folder, and size and time of every plane, before a kept index
+        is used, so that it equals a new one. Otherwise only inode, size and times of the folders
+        and of the files that are no images, and size and time of one well's planes. That relies
+        on a folder's times to follow what is added, removed and renamed in it, as on the file
+        systems of Linux, macOS and Windows except FAT and exFAT, and not on all that are mounted
+        by FUSE; and sizes and times of planes overwritten in place are then the older ones.
 
     Raises
     ------
     HcsflowError
         As there.
     """
+    pixel_size_um = microscopes.checked_pixel_size(pixel_size_um)
     root = microscopes.plate_folder(Path(path))
     options = (microscope, acquisition, pixel_size_um)
     indices = IndexCache()
@@ -143,7 +170,8 @@ def open_plate_again(
 class IndexCache:
     """Indices of plates by folder and the options they were opened with.
 
-    It never fails: what cannot be read is left out, what cannot be written is not kept.
+    It never fails: what cannot be read is left out, what cannot be written is not kept. Nothing is
+    kept where the folder is not absolute, as without a home, nor in the plate itself.
 
     Parameters
     ----------
@@ -166,21 +194,26 @@ class IndexCache:
         options : tuple
             What else the index depends on.
         is_every_file_checked : bool
-            Compare size and time of every plane, not only of one well's.
+            Compare names in every folder, and size and time of every plane, not only one well's.
         """
-        file = self._file(root, options)
+        if not self._may_keep(root):
+            return None
         try:
+            file = self._file(root, options)
             stored = _opened(file.read_bytes())
             if stored is None:
                 return None
             facts = json.loads(stored.pop("facts").tobytes())
-            if facts["key"] != _key(root, options) or not _is_unchanged(root, facts["signed"]):
+            signed = Signature(*facts["signed"])
+            if facts["key"] != _key(root, options) or not _is_unchanged(
+                root, signed, are_names_compared=is_every_file_checked
+            ):
                 return None
             found = _unpack(root, facts, stored)
             if not _are_as_indexed(found[1], is_every_file_checked=is_every_file_checked):
                 return None
             os.utime(file)  # the oldest go first
-        except OSError:
+        except (OSError, TypeError, ValueError):  # the latter two: options that JSON cannot hold
             return None
         return found
 
@@ -197,25 +230,31 @@ class IndexCache:
         ----------
         root, options : Path, tuple
             As for `load`.
-        signed : dict
+        signed : Signature
             What `sign_folder` said before the plate was opened.
         found : (Plate, Manifest)
             The index.
         """
         model, manifest = found
-        if len(manifest) and int(manifest.mtime_ns.max()) > time.time_ns() - SETTLED_NS:
+        is_settled = not len(manifest) or manifest.mtime_ns.max() <= time.time_ns() - SETTLED_NS
+        if not is_settled or not self._may_keep(root):
             return
-        facts = {"key": _key(root, options), "signed": signed} | _facts(model, manifest)
         arrays = {name: getattr(manifest, name) for name in COLUMNS}
         arrays["names"] = np.frombuffer(manifest.name_blob, np.uint8)
-        arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         try:
+            facts = {"key": _key(root, options), "signed": signed} | _facts(model, manifest)
+            arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with _replacing(self._file(root, options)) as draft:
                 draft.write(_sealed(arrays))
             self._drop_oldest()
-        except OSError:
+        except (OSError, TypeError, ValueError):  # as in `load`
             return
+
+    def _may_keep(self, root: Path) -> bool:
+        """Whether the folder is a place of its own, never one in the plate."""
+        is_absolute = self.folder.is_absolute()
+        return is_absolute and not Path(os.path.realpath(self.folder)).is_relative_to(root)
 
     def _file(self, root: Path, options: tuple[Any, ...]) -> Path:
         digest = hashlib.sha256(json.dumps(_key(root, options)).encode()).hexdigest()
@@ -275,17 +314,25 @@ def _key(root: Path, options: tuple[Any, ...]) -> list[Any]:
 
 
 @cache
-def _code_state() -> list[list[Any]]:
-    """Say which code makes indices: those of another version are not taken."""
-    return [
-        [file.name, *_state(file)[1:3]]
-        for package in (microscopes, plate)
-        for file in sorted(Path(str(package.__file__)).parent.rglob("*.py"))
-    ]
+def _code_state() -> str:
+    """Return a digest of the code that makes indices: those of other code are not taken."""
+    try:
+        found = hashlib.blake2b(version("hcsflow").encode(), digest_size=DIGEST_BYTES)
+    except PackageNotFoundError:  # run from a folder
+        found = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    files = [Path(str(tiff_header.__file__))]
+    for package in (microscopes, plate):
+        files += sorted(Path(str(package.__file__)).parent.rglob("*.py"))
+    for file in files:
+        found.update(hashlib.blake2b(file.read_bytes()).digest())
+    return found.hexdigest()
 
 
-def _is_unchanged(root: Path, signed: Signature) -> bool:
-    return all(_state(root / path) == state for path, state in signed.items())
+def _is_unchanged(root: Path, signed: Signature, *, are_names_compared: bool) -> bool:
+    if not all(_state(root / path) == state for path, state in signed.states.items()):
+        return False
+    names = signed.names.items() if are_names_compared else ()
+    return all(_names_in(root / path) == digest for path, digest in names)
 
 
 def _are_as_indexed(manifest: Manifest, *, is_every_file_checked: bool) -> bool:

@@ -49,8 +49,9 @@ def object_shape(shape: Shape, chunks: Shape, *, itemsize: int, limit: int) -> S
     Parameters
     ----------
     shape, chunks : tuple of int
-        The array, axes t, c, z, y, x or some of them; a chunk is one field's plane, so cuts
-        along y lie between rows of fields. Whole chunks.
+        The array and its chunks, which may stick out at its ends. Of an image, with axes t, c, z,
+        y, x or some of them, a chunk is one field's plane: cuts along y lie between rows of
+        fields.
     itemsize : int
         Bytes of a pixel.
     limit : int
@@ -76,7 +77,7 @@ def object_shape(shape: Shape, chunks: Shape, *, itemsize: int, limit: int) -> S
     >>> object_shape(shape, chunks, itemsize=2, limit=100_000)
     (1, 1, 100, 300)
     """
-    counts = [size // chunk for size, chunk in zip(shape, chunks, strict=True)]
+    counts = [-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True)]
     for axis, count in enumerate(counts):
         rest = prod(counts[axis + 1 :]) * prod(chunks) * itemsize
         fitting = min(max(limit // rest, 1), count)

@@ -39,7 +39,7 @@ def open_plate(
     """Open a plate's folder. Reads names and a handful of headers, never writes into it.
 
     What it found is kept in the user's cache folder, and taken from there while every folder of
-    the plate, and every file by its size and time, is as it was.
+    the plate by its times and names, and every file by its size and time, is as it was.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def open_plate(
     PlanRefusedError
         If channels or fields differ in size or pixel type.
     UsageError
-        If there is no such microscope, or the pixel size is not positive.
+        If there is no such microscope, or the pixel size is no number above 0.
     """
     model, manifest = open_plate_again(
         path, microscope=microscope, acquisition=acquisition, pixel_size_um=pixel_size_um

@@ -19,28 +19,36 @@ if TYPE_CHECKING:
         VirtualBackend,
     )
     from hcsflow.storage.checksums import ChecksumBackend
+    from hcsflow.storage.disk import DiskStorageBackend
     from hcsflow.storage.filemanager import FileManager
+    from hcsflow.storage.memory import MemoryStorageBackend
     from hcsflow.storage.registry import (
         StorageRegistry,
         create_storage_registry,
         storage_registry,
     )
+    from hcsflow.storage.shared_memory import SharedMemoryStorageBackend
     from hcsflow.storage.traffic import Traffic
     from hcsflow.storage.wrappers import CountingBackend, ReadOnlyBackend
+    from hcsflow.storage.zarr import ZarrStorageBackend
 
 __all__ = [
     "ChecksumBackend",
     "CountingBackend",
     "DataSink",
     "DataSource",
+    "DiskStorageBackend",
     "FileManager",
+    "MemoryStorageBackend",
     "ReadOnlyBackend",
+    "SharedMemoryStorageBackend",
     "StorageBackend",
     "StorageRegistry",
     "StreamingBackend",
     "Traffic",
     "VerifiableBackend",
     "VirtualBackend",
+    "ZarrStorageBackend",
     "create_storage_registry",
     "storage_registry",
 ]
@@ -50,7 +58,11 @@ _HOMES = {
     "CountingBackend": "wrappers",
     "ReadOnlyBackend": "wrappers",
     "Traffic": "traffic",
+    "DiskStorageBackend": "disk",
     "FileManager": "filemanager",
+    "MemoryStorageBackend": "memory",
+    "SharedMemoryStorageBackend": "shared_memory",
+    "ZarrStorageBackend": "zarr",
     "StorageRegistry": "registry",
     "create_storage_registry": "registry",
     "storage_registry": "registry",

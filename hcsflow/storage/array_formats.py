@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from hcsflow.arrays import to_numpy
-from hcsflow.storage.incoming import as_numbers
+from hcsflow.storage.incoming import as_numbers, refuse_masked
 from hcsflow.storage.lazy import load_object
 
 if TYPE_CHECKING:
@@ -33,13 +33,18 @@ __all__ = [
 
 
 def write_tiff(stream: BinaryIO, data: Any, compress: bool) -> None:
-    """Write an array as TIFF, one page per plane; its exact shape is kept in the description."""
+    """Write an array as TIFF, one page per plane; its exact shape is kept in the description.
+
+    Booleans take one bit each.
+    """
     array = as_numbers(data)
-    if array.ndim < 2 or not array.size or array.dtype.kind not in "uifb":
-        raise TypeError(f"an image has two axes or more, got {array.shape} {array.dtype}")
+    if array.dtype.kind == "c" or array.itemsize > 8:
+        raise TypeError(f"it has no such numbers as {array.dtype}")
+    if array.ndim < 2 or not array.size:
+        raise TypeError(
+            f"an image has two axes or more and pixels, the array's shape is {array.shape}"
+        )
     codec = "zlib" if compress else None
-    if array.dtype == bool:
-        array = array.view(np.uint8)
     tifffile.imwrite(stream, array, photometric="minisblack", compression=codec)
 
 
@@ -53,7 +58,9 @@ def write_png(stream: BinaryIO, data: Any, compress: bool) -> None:  # noqa: ARG
     """Write (y, x) or (y, x, 3 or 4) of uint8 or uint16 as PNG."""
     array = as_numbers(data)
     if array.dtype.name not in ("uint8", "uint16"):
-        raise TypeError(f"pixels are {array.dtype}")
+        raise TypeError(f"its pixels have no other dtype, and the array is {array.dtype}")
+    if not array.size or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise TypeError(f"it has one plane, (y, x) or (y, x, 3 or 4), the shape is {array.shape}")
     stream.write(imagecodecs.png_encode(np.ascontiguousarray(array)))
 
 
@@ -91,6 +98,8 @@ def read_npz(stream: BinaryIO) -> dict[str, NDArray[Any]]:
 
 def write_pt(stream: BinaryIO, data: Any, compress: bool) -> None:  # noqa: ARG001
     """Write a tensor, an array or a mapping of names to them, as torch does."""
+    for value in data.values() if isinstance(data, Mapping) else [data]:
+        refuse_masked(value)
     tensor = load_object("torch:as_tensor")
     content = (
         {str(name): tensor(value) for name, value in data.items()}

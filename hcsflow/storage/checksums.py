@@ -12,6 +12,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import PurePath
 from threading import RLock
 from typing import TYPE_CHECKING, Any, cast
@@ -50,7 +51,12 @@ class ChecksumBackend(BackendWrapper, VerifiableBackend):
     Parameters
     ----------
     inner : StorageBackend
-        Any that stores arrays.
+        Any that stores arrays, and keeps no checksums yet.
+
+    Raises
+    ------
+    UsageError
+        If it is not one.
 
     Examples
     --------
@@ -66,6 +72,10 @@ class ChecksumBackend(BackendWrapper, VerifiableBackend):
         if not isinstance(inner, StorageBackend):
             raise UsageError(
                 f"checksums need a backend that stores and gives data, got {type(inner).__name__}"
+            )
+        if _keeps_checksums(inner):
+            raise UsageError(
+                "this backend keeps checksums already", hint="use it as it is, wrapped once"
             )
         super().__init__(inner)
         self._locks = [RLock() for _ in range(_STRIPES)]
@@ -98,11 +108,11 @@ class ChecksumBackend(BackendWrapper, VerifiableBackend):
     ) -> None:
         """Store several objects, each with its checksum; see the inner backend's."""
         given = [content_checksum(item) for item in data]
-        for path in paths if overwrite else ():
-            self._forget(path)
-        self.inner.save_batch(data, paths, overwrite=overwrite, **options)
-        for item, checksum, path in zip(data, given, paths, strict=True):
-            with self._lock(path):
+        with self._locked(*paths):
+            for path in paths if overwrite else ():
+                self._forget(path)
+            self.inner.save_batch(data, paths, overwrite=overwrite, **options)
+            for item, checksum, path in zip(data, given, paths, strict=True):
                 self._record(item, checksum, path, {})
 
     def load(self, path: StrPath, **options: Any) -> Any:
@@ -160,33 +170,37 @@ class ChecksumBackend(BackendWrapper, VerifiableBackend):
 
     def delete(self, path: StrPath) -> None:
         """Remove a file with its checksum, or a folder that holds nothing else."""
-        if self.inner.is_dir(path) and not self.list_dir(path):
-            self._remove(join(path, HIDDEN))
-        self.inner.delete(path)
-        self._forget(path)
+        with self._locked(path):
+            if self.inner.is_dir(path) and not self.list_dir(path):
+                self._remove(join(path, HIDDEN))
+            self.inner.delete(path)
+            self._forget(path)
 
     def delete_all(self, path: StrPath) -> None:
         """Remove a file or folder, checksums and all."""
-        self.inner.delete_all(path)
-        self._forget(path)
+        with self._locked(path):
+            self.inner.delete_all(path)
+            self._forget(path)
 
     def move(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
         """Rename a file with its checksum, or a folder."""
-        stored = self._recorded(source)
-        if overwrite and logical(source) != logical(target):
-            self._forget(target)
-        self.inner.move(source, target, overwrite=overwrite)
-        if logical(source) != logical(target):
-            self._write(target, stored)
-            self._forget(source)
+        with self._locked(source, target):
+            stored = self._recorded(source)
+            if overwrite and logical(source) != logical(target):
+                self._forget(target)
+            self.inner.move(source, target, overwrite=overwrite)
+            if logical(source) != logical(target):
+                self._write(target, stored)
+                self._forget(source)
 
     def copy(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
         """Copy a file with its checksum, or a folder."""
-        stored = self._recorded(source)
-        if overwrite and logical(source) != logical(target):
-            self._forget(target)
-        self.inner.copy(source, target, overwrite=overwrite)
-        self._write(target, stored)
+        with self._locked(source, target):
+            stored = self._recorded(source)
+            if overwrite and logical(source) != logical(target):
+                self._forget(target)
+            self.inner.copy(source, target, overwrite=overwrite)
+            self._write(target, stored)
 
     def mirror_directory(self, source: StrPath, target: StrPath, **options: Any) -> int:
         """Copy a folder's files to the same names below another; return how many."""
@@ -195,6 +209,18 @@ class ChecksumBackend(BackendWrapper, VerifiableBackend):
 
     def _lock(self, path: StrPath) -> RLock:
         return self._locks[hash(logical(path)) % _STRIPES]
+
+    @contextmanager
+    def _locked(self, *paths: StrPath) -> Iterator[None]:
+        """Keep others from objects, and of folders from all, always in the same order."""
+        if any(self.inner.is_dir(path) for path in paths):
+            chosen = set(range(_STRIPES))
+        else:
+            chosen = {hash(logical(path)) % _STRIPES for path in paths}
+        with ExitStack() as stack:
+            for stripe in sorted(chosen):
+                stack.enter_context(self._locks[stripe])
+            yield
 
     def _record(self, data: Any, given: str, path: StrPath, options: Mapping[str, Any]) -> None:
         """Read an object back and store its checksum; pickles are read as they were written."""
@@ -241,6 +267,12 @@ class ChecksumBackend(BackendWrapper, VerifiableBackend):
             return
 
 
+def _keeps_checksums(backend: object) -> bool:
+    if isinstance(backend, ChecksumBackend):
+        return True
+    return isinstance(backend, BackendWrapper) and _keeps_checksums(backend.inner)
+
+
 def content_checksum(value: Any) -> str:
     """Return the CRC-32C of an object's content, the same for equal content in any process.
 
@@ -278,6 +310,8 @@ def _parts(value: Any) -> Iterator[bytes | memoryview]:
         yield f"table {len(value.columns)} ".encode()
         for name in value.columns:
             yield from _parts([str(name), np.asarray(value[name])])
+        if hasattr(getattr(value, "index", None), "names"):
+            yield from _parts_of_index(value.index)
     elif isinstance(value, Mapping):
         yield f"mapping {len(value)} ".encode()
         for name, item in value.items():
@@ -288,6 +322,14 @@ def _parts(value: Any) -> Iterator[bytes | memoryview]:
             yield from _parts(item)
     else:
         yield _plain_text(value)
+
+
+def _parts_of_index(index: Any) -> Iterator[bytes | memoryview]:
+    """Give a table's index, if it is more than the numbers of the rows."""
+    names, values = list(index.names), np.asarray(index)
+    if names != [None] or not np.array_equal(values, np.arange(len(values))):
+        yield b"index"
+        yield from _parts([list(map(str, names)), values])
 
 
 def _parts_of_array(array: NDArray[Any]) -> Iterator[bytes | memoryview]:

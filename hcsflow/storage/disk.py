@@ -16,7 +16,20 @@ from uuid import uuid4
 from hcsflow.errors import PlaneError, UsageError
 from hcsflow.storage.abc import FileStat, StorageBackend
 from hcsflow.storage.formats import Format, format_of, sniff
-from hcsflow.storage.paths import StrPath, join, located, matches, natural
+from hcsflow.storage.paths import (
+    StrPath,
+    endings,
+    join,
+    located,
+    matches,
+    named,
+    naming,
+    natural,
+    placed,
+    removable,
+)
+from hcsflow.storage.whole import copy_whole, move_whole, rename_new
+from hcsflow.storage.zarr_commit import made_parents
 
 __all__ = ["DiskStorageBackend"]
 
@@ -34,7 +47,9 @@ class DiskStorageBackend(StorageBackend):
     Parameters
     ----------
     base_path : path, optional
-        Root of all paths; none may lead out of it. Without it paths are the system's own.
+        Root of all paths; none may lead out of it. Without it paths are the system's own: ``..``
+        is followed, ``~`` is refused, and what is or contains the current or the home folder is
+        neither removed, moved nor replaced.
     create_directories : bool
         Make the folders that a file needs.
     file_permissions : int, optional
@@ -59,10 +74,13 @@ class DiskStorageBackend(StorageBackend):
         file_permissions: int | None = None,
         enable_compression: bool = False,
     ) -> None:
-        self._base = None if base_path is None else Path(base_path)
+        self._base = None if base_path is None else located(None, base_path)
         self._creates = create_directories
         self._mode = file_permissions
         self._compress = enable_compression
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._base or 'paths of the system'}>"
 
     def _path(self, path: StrPath) -> Path:
         return located(self._base, path)
@@ -76,6 +94,11 @@ class DiskStorageBackend(StorageBackend):
         allow_pickle: bool = False,
     ) -> None:
         """Write a file in the format of its suffix.
+
+        Parquet keeps a table's index and dtypes. CSV is text: whole numbers, numbers, ``True``
+        and ``False`` come back as such, everything else as text, also ``NA`` and ``001``; an empty
+        cell as NaN, which makes whole numbers floats. Text that looks like a number all down its
+        column comes back as numbers; categories and dates come back as text.
 
         Parameters
         ----------
@@ -95,11 +118,14 @@ class DiskStorageBackend(StorageBackend):
         FileNotFoundError
             If the folder does not exist and ``create_directories`` is off.
         UsageError
-            If the suffix is unknown or its format does not take this type.
+            If the suffix is unknown or its format does not take this type; for CSV also if the
+            table has an index of its own.
+        PathError
+            If the path leads out of the base, or names no file.
         OSError
             If the disk is full; nothing is left of the file.
         """
-        file = self._path(path)
+        file = named(self._base, path)
         form = _allowed(format_of(file, data), file, allow_pickle=allow_pickle)
         _refuse_existing(file, overwrite=overwrite)
         if self._creates:
@@ -137,7 +163,7 @@ class DiskStorageBackend(StorageBackend):
         """Give a temporary file in the same folder that becomes ``file`` at the end."""
         temporary = file.parent / f".{uuid4().hex}{_TEMPORARY}"
         try:
-            with _Stream(io.FileIO(temporary, "xb")) as stream:
+            with naming(file), _Stream(io.FileIO(temporary, "xb")) as stream:
                 yield stream
             if self._mode is not None:
                 temporary.chmod(self._mode)
@@ -162,7 +188,7 @@ class DiskStorageBackend(StorageBackend):
         recursive: bool = False,
     ) -> list[str]:
         """List files in natural order; see `DataSource.list_files`. Links are not followed."""
-        wanted = None if extensions is None else tuple(extensions)
+        wanted = endings(extensions)
         found = _walk(self._path(directory), "", recursive=recursive)
         chosen = (n for n in found if matches(n.rpartition("/")[2], pattern, wanted))
         return [join(directory, name) for name in natural(chosen)]
@@ -178,41 +204,59 @@ class DiskStorageBackend(StorageBackend):
         return os.fspath(directory)
 
     def delete(self, path: StrPath) -> None:
-        """Remove a file or an empty folder; see `StorageBackend.delete`."""
-        file = self._path(path)
-        if file.is_dir() and not file.is_symlink():
+        """Remove a file or an empty folder; see `StorageBackend.delete`. The base itself stays."""
+        file = removable(self._base, path)
+        if file == self._base:
+            if any(file.iterdir()):
+                raise OSError(errno.ENOTEMPTY, "the base folder is not empty", str(file))
+        elif file.is_dir() and not file.is_symlink():
             file.rmdir()
         else:
             file.unlink()
 
     def delete_all(self, path: StrPath) -> None:
-        """Remove a file, or a folder and everything in it; a link, but not where it leads."""
-        file = self._path(path)
-        if file.is_dir() and not file.is_symlink():
-            shutil.rmtree(file)
-        else:
-            file.unlink()
+        """Remove a file, or a folder and everything in it; of the base, its contents.
+
+        A link is removed, but not where it leads.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is nothing.
+        PathError
+            If the path leads out of the base; without one, if it is or contains the current or
+            the home folder.
+        """
+        file = removable(self._base, path)
+        for gone in list(file.iterdir()) if file == self._base else [file]:
+            _remove(gone)
 
     def move(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
-        """Rename a file or folder, across file systems too."""
+        """Rename a file or folder, across file systems too.
+
+        After an error source and target are as they were.
+        """
+        removable(self._base, source)
         start, end = self._pair(source, target, overwrite=overwrite)
-        if start == end:
-            return
-        if end.is_dir():
-            shutil.rmtree(end)
-        shutil.move(start, end)
+        if placed(start) != placed(end):
+            move_whole(start, end, overwrite=overwrite)
 
     def copy(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
-        """Copy a file or folder."""
+        """Copy a file or folder; links in a folder stay links.
+
+        After an error the target is as it was.
+        """
         start, end = self._pair(source, target, overwrite=overwrite)
-        if start == end:
+        if placed(start) == placed(end):
             raise FileExistsError(errno.EEXIST, "source and target are the same", str(end))
         if start.is_dir():
-            if end.exists():
-                self.delete_all(target)
-            shutil.copytree(start, end)
+            copy_whole(start, end, overwrite=overwrite)
             return
-        with self._replacing(end, overwrite=overwrite) as stream, start.open("rb") as original:
+        with (
+            made_parents(end),
+            self._replacing(end, overwrite=overwrite) as stream,
+            start.open("rb") as original,
+        ):
             shutil.copyfileobj(original, stream, 1 << 20)
 
     def stat(self, path: StrPath) -> FileStat:
@@ -225,14 +269,15 @@ class DiskStorageBackend(StorageBackend):
         return FileStat(os.fspath(path), is_dir=False, nbytes=status.st_size, kind=kind)
 
     def _pair(self, source: StrPath, target: StrPath, *, overwrite: bool) -> tuple[Path, Path]:
-        start, end = self._path(source), self._path(target)
+        start, end = self._path(source), removable(self._base, target)
         start.stat()
-        if start in end.parents or end in start.parents:
+        here, there = placed(start), placed(end)
+        if here in there.parents or there in here.parents:
             raise OSError(errno.EINVAL, "one folder lies within the other", str(end))
-        if start != end:
+        if here != there:
             _refuse_existing(end, overwrite=overwrite)
-        if self._creates:
-            end.parent.mkdir(parents=True, exist_ok=True)
+        if not self._creates and not end.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "its folder does not exist", str(end))
         return start, end
 
 
@@ -252,6 +297,13 @@ def _allowed(form: Format, file: Path, *, allow_pickle: bool) -> Format:
     return form
 
 
+def _remove(file: Path) -> None:
+    if file.is_dir() and not file.is_symlink():
+        shutil.rmtree(file)
+    else:
+        file.unlink()
+
+
 def _refuse_existing(file: Path, *, overwrite: bool) -> None:
     if not overwrite and file.exists():
         raise FileExistsError(errno.EEXIST, "exists (overwrite=True replaces it)", str(file))
@@ -259,17 +311,10 @@ def _refuse_existing(file: Path, *, overwrite: bool) -> None:
 
 def _publish(temporary: Path, file: Path, *, overwrite: bool) -> None:
     """Give a whole file its name; a link, unlike a rename, never replaces another's file."""
-    if not overwrite:
-        try:
-            file.hardlink_to(temporary)
-        except FileExistsError:
-            _refuse_existing(file, overwrite=False)
-            raise
-        except OSError:  # a file system without hard links
-            _refuse_existing(file, overwrite=False)
-        else:
-            return
-    temporary.replace(file)
+    if overwrite:
+        temporary.replace(file)
+    else:
+        rename_new(temporary, file)
 
 
 def _walk(folder: Path, below: str, *, recursive: bool) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hcsflow.ngff.metadata import VERSION, Document, Version, array_document, group_documents
 from hcsflow.ngff.model import ArrayLayout
-from hcsflow.storage.shards import StoredObject, checksum_of
+from hcsflow.storage.objects import StoredObject, checksum_of
 
 __all__ = ["remove_group", "write_array_document", "write_group_documents"]
 
@@ -46,10 +46,10 @@ def write_group_documents(
     ['A/.zattrs', 'A/.zgroup']
     """
     documents = group_documents(attributes, version)
-    for name in _GROUP_FILES:
+    stored = [_write(root, f"{path}/{name}", document) for name, document in documents.items()]
+    for name in _GROUP_FILES:  # not before: a write that fails leaves the group that was there
         if name not in documents:
             (root / path / name).unlink(missing_ok=True)
-    stored = [_write(root, f"{path}/{name}", document) for name, document in documents.items()]
     return tuple(stored)
 
 

@@ -20,18 +20,16 @@ from numcodecs.zstd import Zstd
 
 from hcsflow.errors import ContractError, PlanRefusedError
 from hcsflow.ngff.model import ArrayLayout, Codec
+from hcsflow.ngff.objects import encodes_at_most
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from numpy.typing import NDArray
 
-__all__ = ["Encoder", "Encoders", "available_cores", "encoder_of", "max_bytes", "whole_chunk"]
+__all__ = ["Encoder", "Encoders", "available_cores", "encoder_of", "whole_chunk"]
 
 Encoder = Callable[["NDArray[Any]"], bytes]
-
-_MAX_BLOSC_BYTES = numcodecs.blosc.MAX_BUFFERSIZE
-_MAX_ZSTD_BYTES = 0x7E000000  # of numcodecs
 
 
 class Encoders:
@@ -83,17 +81,6 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def max_bytes(codec: Codec) -> int | None:
-    """Return how many bytes of pixels a codec encodes at once, None where there is no limit.
-
-    Examples
-    --------
-    >>> max_bytes(Codec()), max_bytes(Codec("none"))
-    (2147483631, None)
-    """
-    return {"blosc": _MAX_BLOSC_BYTES, "zstd": _MAX_ZSTD_BYTES}.get(codec.name)
-
-
 def encoder_of(array: ArrayLayout, shape: tuple[int, ...]) -> Encoder:
     """Return the function that encodes ``shape`` pixels of an array, C-contiguous, at once.
 
@@ -103,7 +90,7 @@ def encoder_of(array: ArrayLayout, shape: tuple[int, ...]) -> Encoder:
         If its codec cannot encode that many bytes.
     """
     codec = array.codec
-    nbytes, limit = prod(shape) * np.dtype(array.dtype).itemsize, max_bytes(codec)
+    nbytes, limit = prod(shape) * np.dtype(array.dtype).itemsize, encodes_at_most(codec)
     if limit is not None and nbytes > limit:
         raise PlanRefusedError(
             f"array {array.path!r}: {shape} pixels of {array.dtype} are {nbytes} bytes, "

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hcsflow.arrays.families import freeze, nbytes_of, thaw
+from hcsflow.arrays.families import copied, nbytes_of
 from hcsflow.arrays.libraries import find_memory_type
 
 __all__ = ["Weight", "duplicate", "sizeof"]
@@ -92,28 +92,11 @@ def _everything(value: Any) -> list[Any]:
     return list(found.values())
 
 
-def _same(array: Any) -> Any:
-    return array
-
-
-_COPIES: Mapping[str, Callable[[Any], Any]] = {
-    "cupy": lambda array: array.copy(),
-    "jax": _same,
-    "tensorflow": _same,
-    "torch": lambda array: array.detach().clone(),
-}
-"""By memory type: a copy on the same device. jax and tensorflow arrays cannot be changed."""
-
-
-def _copied_array(array: Any) -> Any:
-    make = _COPIES.get(find_memory_type(array) or "")
-    return thaw(*freeze(array)) if make is None else make(array)
-
-
 def duplicate(value: Any) -> Any:
     """Return a copy in the same memory type; changing either leaves the other.
 
-    Arrays that cannot be changed (jax, tensorflow) are shared. Gradients are not copied.
+    Arrays of jax and tensorflow are copied like others: torch and cupy may share their memory by
+    DLPack, and write to it. Gradients are not copied.
 
     Examples
     --------
@@ -122,13 +105,13 @@ def duplicate(value: Any) -> Any:
     False
     """
     if find_memory_type(value) not in {None, "numpy"}:
-        return _copied_array(value)
+        return copied(value)
     # deepcopy finds the copies of arrays that it cannot copy itself, or need not.
     known: dict[int, Any] = {}
     everything = _everything(value)  # keeps all alive, so that no identity is used twice
     for item in everything:
         if find_memory_type(item) not in {None, "numpy"}:
-            known[id(item)] = _copied_array(item)
+            known[id(item)] = copied(item)
         elif _holds_objects(item):
             known[id(item)] = pickle.loads(pickle.dumps(item))  # noqa: S301 - written just now
     return known[id(value)] if id(value) in known else copy.deepcopy(value, known)

@@ -142,7 +142,8 @@ class FileManager:
         Raises
         ------
         StorageResolutionError
-            If the backend keeps none: `hcsflow.storage.ChecksumBackend` adds them to any.
+            If the backend keeps none: `hcsflow.storage.ChecksumBackend` adds them to any. The
+            error names the backends that keep their own.
         """
         checked = self.registry.require(backend, VerifiableBackend)  # type: ignore[type-abstract]
         return self._do(("verify", path, backend), lambda: checked.verify(path))
@@ -265,7 +266,7 @@ class FileManager:
         self._do(("delete", path, backend), lambda: storage.delete(path))
 
     def delete_all(self, path: StrPath, backend: AnyName) -> None:
-        """Remove a file, or a folder and everything in it."""
+        """Remove a file, or a folder and everything in it; of a root, its contents."""
         storage = self._storage(backend)
         self._do(("delete_all", path, backend), lambda: storage.delete_all(path))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
-from hcsflow.errors import UsageError, nearest
+from hcsflow.errors import HcsflowError, UsageError, nearest
 from hcsflow.storage.lazy import load_object
 
 __all__ = ["FORMATS", "Format", "format_of", "sniff"]
@@ -51,9 +51,12 @@ class Format:
         try:
             function(stream, data, compress)
         except (TypeError, ValueError) as error:
+            reason, hint = str(error), None
+            if isinstance(error, HcsflowError):
+                reason, hint = error.message, error.hint
             raise UsageError(
-                f"{self.name} files store {self.takes}, got {type(data).__name__}: {error}",
-                hint="choose another suffix, or convert the data first",
+                f"{self.name} files store {self.takes}, got {type(data).__name__}: {reason}",
+                hint=hint or "choose another suffix, or convert the data first",
             ) from error
 
     def read(self, stream: BinaryIO) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
 from math import prod
@@ -21,12 +22,16 @@ from hcsflow.errors import (
     PathError,
     PlaneError,
     PlateError,
-    StorageResolutionError,
 )
 from hcsflow.storage.abc import FileStat, VirtualBackend
-from hcsflow.storage.paths import StrPath, contained, join, matches, natural, portable
+from hcsflow.storage.paths import StrPath, endings, join, matches, natural, portable
 from hcsflow.storage.tiff import read_header, read_plane
-from hcsflow.storage.virtual_workspace import plane_file_name, relative_to_root
+from hcsflow.storage.virtual_workspace import (
+    counted,
+    find_file,
+    plane_file_name,
+    relative_to_root,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,14 +83,17 @@ class ListedWorkspaceBackend(VirtualBackend):
 
     def _enter(self, path: str) -> None:
         """List a path in its folder, and that in its own, up to the root."""
-        folder, _, name = path.rpartition("/")
-        if folder not in self._folders:
-            self._folders[folder] = {}
-            self._enter(folder)
-        self._folders[folder][name] = None  # a set that keeps the order
+        is_known = False
+        while not is_known:
+            path, _, name = path.rpartition("/")
+            is_known = path in self._folders
+            self._folders.setdefault(path, {})[name] = None  # a set that keeps the order
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), self.root), (self._files,)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {counted(len(self._files), 'plane')} in {self.root}>"
 
     def load(self, path: StrPath) -> NDArray[Any]:
         """Read a plane, (y, x), of the dtype that its file has.
@@ -95,12 +103,12 @@ class ListedWorkspaceBackend(VirtualBackend):
         MissingPlaneError
             If the mapping has no such name, or the file is gone.
         PlaneError
-            If the file is no whole TIFF of one grey plane.
+            If the file is no whole TIFF of one grey plane, or no regular file.
         PathError
             If a symlink leads out of the plate.
         """
         file = self._file(path)
-        place = contained(self.root, file)
+        place, _ = find_file(self.root, file)
         header = read_header(place, file=file)
         if len(header.shape) != 2 or header.dtype.endswith("-bit") or prod(header.shape) > MAX_PX:
             shape = " × ".join(map(str, header.shape))
@@ -112,18 +120,6 @@ class ListedWorkspaceBackend(VirtualBackend):
             )
         rows, columns = header.shape
         return read_plane(place, shape_yx=(rows, columns), dtype=header.dtype, file=file)
-
-    def real_path(self, path: StrPath) -> Path:
-        """Return where a plane's file lies, the plate's links followed and inside it.
-
-        Raises
-        ------
-        MissingPlaneError
-            If the mapping has no such name.
-        PathError
-            If a symlink leads out of the plate.
-        """
-        return contained(self.root, self._file(path))
 
     def _file(self, path: StrPath) -> str:
         file = self._files.get(relative_to_root(self.root, path))
@@ -152,7 +148,7 @@ class ListedWorkspaceBackend(VirtualBackend):
         folder = self._folder(directory)
         found = self._below(folder) if recursive else self._listed(folder)
         if pattern is not None or extensions is not None:
-            wanted = None if extensions is None else tuple(extensions)
+            wanted = endings(extensions)
             found = [n for n in found if matches(n.rpartition("/")[2], pattern, wanted)]
         start, given = f"{folder}/" if folder else "", join(directory, "")
         return [given + name for name in found if start + name in self._files]
@@ -184,20 +180,24 @@ class ListedWorkspaceBackend(VirtualBackend):
 
         Raises
         ------
-        FileNotFoundError
+        MissingPlaneError
             If the mapping has no such name, or the file is gone.
+        PlaneError
+            If it is no regular file.
+        PathError
+            If a symlink leads out of the plate.
         """
         if self.is_dir(path):
             return FileStat(os.fspath(path), is_dir=True, nbytes=0, kind="folder")
-        facts = self.real_path(path).stat()
-        return FileStat(os.fspath(path), is_dir=False, nbytes=facts.st_size, kind="tif")
+        _, nbytes = find_file(self.root, self._file(path))
+        return FileStat(os.fspath(path), is_dir=False, nbytes=nbytes, kind="tif")
 
     def generate_filename(self, metadata: Mapping[str, Any]) -> str:
         """Return the name that hcsflow gives a plane: ``well`` by name, the rest dense indices.
 
         A document of another program may list the plane under another name.
         """
-        return plane_file_name(metadata["well"], metadata)
+        return plane_file_name(metadata.get("well"), metadata)
 
     def workspace_mapping(self) -> Mapping[str, str]:
         """Return a copy of the mapping of names to files."""
@@ -228,33 +228,30 @@ def read_workspace_document(path: Path) -> WorkspaceDocument:
     Raises
     ------
     PlateError
-        If it cannot be read, is no such document, or contradicts itself.
+        If it cannot be read, is no such document, names something twice, or contradicts itself.
     """
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes(), object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
         raise PlateError(f"{path}: cannot be read: {error}") from error
     document = _mapping_of(found, path, "the document")
     parts = {
         name: _mapping_of(part, path, f"subdirectory {name!r}")
-        for name, part in _mapping_of(document.get("subdirectories") or {}, path, "it").items()
+        for name, part in _part(document, "subdirectories", path).items()
     }
-    mains = [name for name, part in parts.items() if part.get("main")]
+    mains = [name for name, part in parts.items() if _is_main(part, path, name)]
     if len(mains) > 1:
         raise PlateError(f"{path}: several subdirectories are 'main': {', '.join(mains)}")
     mapping: dict[str, str] = {}
     for part in (document, *parts.values()):
-        listed = _mapping_of(part.get("workspace_mapping") or {}, path, "workspace_mapping")
-        for name, target in listed.items():
+        for name, target in _part(part, "workspace_mapping", path).items():
             file = _target(target, path, name)
             if mapping.setdefault(name, file) != file:
                 raise PlateError(f"{path}: {name} is mapped to {mapping[name]} and to {file}")
     backends = {
         name: {
-            str(key): bool(value)
-            for key, value in _mapping_of(
-                part.get("available_backends") or {}, path, "available_backends"
-            ).items()
+            key: _flag(value, path, f"{key!r} of {name!r}")
+            for key, value in _part(part, "available_backends", path).items()
         }
         for name, part in parts.items()
     }
@@ -265,6 +262,32 @@ def _mapping_of(value: object, path: Path, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise PlateError(f"{path}: expected {what} to be an object, found {value!r:.60}")
     return value
+
+
+def _part(document: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    """Return an object of a document; null is one that was left out."""
+    value = document.get(name)
+    return {} if value is None else _mapping_of(value, path, repr(name))
+
+
+def _is_main(part: dict[str, Any], path: Path, name: str) -> bool:
+    value = part.get("main")
+    return False if value is None else _flag(value, path, f"'main' of {name!r}")
+
+
+def _flag(value: object, path: Path, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise PlateError(f"{path}: expected {what} to be true or false, found {value!r:.60}")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its names and values; JSON's own reader takes the last of equal names."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((name, count),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"one object names {name!r} {count} times")
+    return found
 
 
 def _target(value: object, path: Path, name: str) -> str:
@@ -281,28 +304,17 @@ def _target(value: object, path: Path, name: str) -> str:
     return file
 
 
-def preferred_backend(available: Mapping[str, bool]) -> Backend:
-    """Return where to read planes from: zarr ▸ virtual workspace ▸ disk.
+def preferred_backend(available: Mapping[str, bool]) -> Backend | None:
+    """Return where to read planes from: zarr ▸ virtual workspace ▸ disk; None if from none.
 
     Parameters
     ----------
     available : mapping of str to bool
-        ``available_backends`` of a metadata document; names not known here are passed over.
-
-    Raises
-    ------
-    StorageResolutionError
-        If none of the three is available.
+        As ``available_backends`` of a metadata document; other names are passed over.
 
     Examples
     --------
     >>> preferred_backend({"disk": True, "virtual_workspace": True, "zarr": False}).value
     'virtual_workspace'
     """
-    for backend in PREFERENCE:
-        if available.get(backend.value):
-            return backend
-    raise StorageResolutionError(
-        f"planes can be read from zarr, virtual_workspace or disk, found {dict(available)}",
-        hint="the metadata must say of one of them that it is available",
-    )
+    return next((backend for backend in PREFERENCE if available.get(backend.value)), None)

@@ -12,7 +12,7 @@ from typing import Any
 
 from hcsflow.errors import PlaneError
 from hcsflow.storage.families import Weight
-from hcsflow.storage.packing import Part, unpack
+from hcsflow.storage.packing import Part, unpack, write_all
 
 __all__ = ["read_mapped", "read_weight", "write_packed"]
 
@@ -39,17 +39,11 @@ def write_packed(stream: int, parts: list[Part], weight: Weight) -> None:
         offsets.append(position)
         head += _EXTENT.pack(position, nbytes)
         position += nbytes
-    position = _write_at(stream, memoryview(head), 0)
+    write_all(stream, memoryview(head))
     for offset, part in zip(offsets, parts, strict=True):
-        _write_at(stream, part.content, offset)
-    os.ftruncate(stream, max(position, offsets[-1] + sizes[-1]))
-
-
-def _write_at(stream: int, content: memoryview, offset: int) -> int:
-    while content:
-        count = os.pwrite(stream, content, offset)
-        content, offset = content[count:], offset + count
-    return offset
+        os.lseek(stream, offset, os.SEEK_SET)
+        write_all(stream, part.content)
+    os.ftruncate(stream, offsets[-1] + sizes[-1])  # an empty part may lie beyond the last byte
 
 
 def read_mapped(file: Path) -> Any:

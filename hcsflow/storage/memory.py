@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import copy as copying
 import errno
 import os
+import pickle
 from collections.abc import Iterable
 from math import inf
+from numbers import Real
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy import ndarray
 
-from hcsflow.errors import ConfigError
+from hcsflow.errors import ConfigError, UsageError
 from hcsflow.storage.abc import FileStat, StorageBackend
 from hcsflow.storage.families import duplicate, sizeof
 from hcsflow.storage.namespace import Namespace
-from hcsflow.storage.paths import StrPath, join, logical, matches, natural
+from hcsflow.storage.paths import StrPath, endings, join, logical, matches, natural
 from hcsflow.storage.spill import SpillFolder
 from hcsflow.storage.tiers import MemoryUsage, Tiers
 
 __all__ = ["MemoryStorageBackend", "MemoryUsage"]
+
+_UNCOPYABLE = (
+    pickle.PicklingError, copying.Error, TypeError, AttributeError, NotImplementedError,
+)  # fmt: skip
+"""What objects that cannot be copied raise: a lock, an open file."""
 
 
 class MemoryStorageBackend(StorageBackend):
@@ -28,11 +36,12 @@ class MemoryStorageBackend(StorageBackend):
 
     A caller cannot change what is stored by the arrays that it holds. A numpy array that owns its
     data is stored without a copy and made read-only, so that changing it raises, also through
-    views made from then on; ``load`` gives read-only views that cannot be made writable. Anything
-    else is copied when it is saved and when it is loaded, but for arrays that cannot be changed
-    (jax, tensorflow). What numpy cannot prevent is writing through a writable view, tensor or
-    memoryview of an owning array that was made *before* it was saved: give ``copy=True`` where
-    one may be in use.
+    views made from then on; ``load`` gives read-only views. Anything else is copied when it is
+    saved and when it is loaded, arrays of jax and tensorflow too. What
+    numpy cannot prevent is writing through a writable view, tensor or memoryview of an owning
+    array that was made *before* it was saved: give ``copy=True`` where one may be in use. Nor can
+    it prevent what is done on purpose: ``setflags(write=True)`` on the array that was saved or is
+    a loaded one's ``base``, and ``resize(refcheck=False)`` of it, change what is stored.
 
     Safe to use from several threads; saving and loading what is in memory does not wait for
     another thread's reading or writing of files.
@@ -110,6 +119,11 @@ class MemoryStorageBackend(StorageBackend):
             "a memory backend belongs to one process; SharedMemoryStorageBackend is for several"
         )
 
+    def __repr__(self) -> str:
+        usage = self.usage()
+        nbytes = sum(usage.host.values()) + sum(usage.device.values()) + usage.spilled_uncompressed
+        return f"<{type(self).__name__}: {usage.objects:,} objects, {_decimal(nbytes)}>"
+
     def save(
         self,
         data: Any,
@@ -135,6 +149,8 @@ class MemoryStorageBackend(StorageBackend):
         ------
         FileNotFoundError, FileExistsError
             If the folder does not exist; if something is there and ``overwrite`` is not set.
+        UsageError
+            If the object cannot be copied.
         StoreFullError, OSError
             If ``max_objects`` are stored, or the disk tier is full. After any error everything
             stored before still loads, and ``data`` is as it was.
@@ -142,7 +158,8 @@ class MemoryStorageBackend(StorageBackend):
         key = logical(path)
         if type(data) is not ndarray or data.dtype.hasobject:
             if not isinstance(data, np.memmap):
-                self._save(data if copy is False else duplicate(data), key, overwrite)
+                value = data if copy is False else _duplicate(data, path, "save")
+                self._save(value, key, overwrite, path)
                 return
             data, copy = np.array(data), False
         flags = data.flags
@@ -153,36 +170,39 @@ class MemoryStorageBackend(StorageBackend):
         was_writeable = flags.writeable
         data.setflags(False)  # not writeable; by keyword it would cost twice as much
         try:
-            self._save(data.view(), key, overwrite)  # whoever loads it cannot make it writeable
+            # a view, so that whoever loads it cannot make it writeable
+            self._save(data.view(), key, overwrite, path)
         except BaseException:
             data.setflags(write=was_writeable)
             raise
 
-    def _save(self, value: Any, key: str, overwrite: bool) -> None:
+    def _save(self, value: Any, key: str, overwrite: bool, path: StrPath) -> None:
         """Store what nobody else can change."""
         tiers = self._tiers
         weight = None if type(value) is ndarray else sizeof(value)
         is_bounded = tiers.is_bounded
         with self._lock:
             if is_bounded:
-                self._names.place(key, overwrite)  # before anything is moved for it
+                self._names.place(key, overwrite, path)  # before anything is moved for it
             number = tiers.add(value, weight)
             is_over = is_bounded and tiers.is_over
             try:
-                old = None if is_over else self._names.put(key, number, overwrite)
+                old = None if is_over else self._names.put(key, number, overwrite, path)
             except BaseException:
                 tiers.forget(number)
                 raise
         if is_over:
-            old = self._make_room_and_put(key, number, overwrite)
+            old = self._make_room_and_put(key, number, overwrite, path)
         if old is not None:
             self._release(old)
 
-    def _make_room_and_put(self, key: str, number: int, overwrite: bool) -> int | None:
+    def _make_room_and_put(
+        self, key: str, number: int, overwrite: bool, path: StrPath
+    ) -> int | None:
         try:
             self._tiers.make_room()
             with self._lock:  # others may have changed things while files were written
-                return self._names.put(key, number, overwrite)
+                return self._names.put(key, number, overwrite, path)
         except BaseException:
             self._tiers.drop(number)
             raise
@@ -194,13 +214,15 @@ class MemoryStorageBackend(StorageBackend):
         ------
         FileNotFoundError, IsADirectoryError
             If there is no object.
+        UsageError
+            If it cannot be copied.
         OSError
             If it cannot be read back from disk.
         """
         value = self._stored(path)
         if type(value) is ndarray and not value.dtype.hasobject:
             return value.view()
-        return duplicate(value) if copy else value
+        return _duplicate(value, path, "load") if copy else value
 
     def _stored(self, path: StrPath) -> Any:
         number = None
@@ -230,7 +252,7 @@ class MemoryStorageBackend(StorageBackend):
         recursive: bool = False,
     ) -> list[str]:
         """List objects in natural order; see `DataSource.list_files`."""
-        wanted = None if extensions is None else tuple(extensions)
+        wanted = endings(extensions)
         with self._lock:
             found = self._names.entries(directory, recursive=recursive)
         chosen = (name for name in found if matches(name.rpartition("/")[2], pattern, wanted))
@@ -292,7 +314,7 @@ class MemoryStorageBackend(StorageBackend):
         with self._lock:
             pairs = self._names.pairs(source, target)
             if pairs[0][0] == pairs[0][1]:
-                overwrite = False
+                raise FileExistsError(errno.EEXIST, "source and target are the same", str(target))
             entries = [pair for pair in pairs if self._names.has_entry(pair[0])]
             self._names.require_room(len(entries) - self._names.has_entry(target))
             gone = self._names.clear(target, overwrite=overwrite)
@@ -301,7 +323,7 @@ class MemoryStorageBackend(StorageBackend):
                     self._names.ensure_folder(end)
                 else:
                     number = self._names.find(start)
-                    self._names.put(end, number, overwrite=False)
+                    self._names.put(end, number, False, target)
                     self._copies[number] = self._copies.get(number, 0) + 1
         self._release(*gone)
 
@@ -335,12 +357,38 @@ class MemoryStorageBackend(StorageBackend):
                 self._tiers.drop(number)
 
 
+def _duplicate(value: Any, path: StrPath, operation: str) -> Any:
+    try:
+        return duplicate(value)
+    except _UNCOPYABLE as error:
+        raise UsageError(
+            f"{os.fspath(path)}: {type(value).__name__} cannot be copied: {error}",
+            hint=f"{operation} with copy=False, which takes the object itself",
+        ) from error
+
+
+def _decimal(nbytes: float) -> str:
+    """Return bytes as people read them: ``3.2 MB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} bytes" if unit == "bytes" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:,.1f} TB"
+
+
 def _check(limits: dict[str, int | None], cleanup_threshold: float) -> None:
     for name, limit in limits.items():
-        if limit is not None and limit < 0:
-            raise ConfigError(f"{name} must be 0 or more, got {limit}", hint="None is no limit")
-    if not 0 < cleanup_threshold <= 1:
+        if limit is not None and not (_is_number(limit) and limit >= 0):
+            raise ConfigError(
+                f"{name} must be a number, 0 or more, got {limit!r}",
+                hint="None is no limit; 4 GiB are 4 * 2**30",
+            )
+    if not (_is_number(cleanup_threshold) and 0 < cleanup_threshold <= 1):
         raise ConfigError(
-            f"cleanup_threshold must be above 0 and at most 1, got {cleanup_threshold}",
+            f"cleanup_threshold must be above 0 and at most 1, got {cleanup_threshold!r}",
             hint="it is a fraction of the limit, such as 0.8",
         )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -14,6 +14,8 @@ from hcsflow.storage.paths import StrPath, logical
 __all__ = ["Namespace"]
 
 Entry = TypeVar("Entry")
+_TAKEN = "already in memory (overwrite=True replaces it)"
+
 Listing: TypeAlias = dict[str, None]
 """The logical paths of what lies in one folder."""
 
@@ -31,7 +33,7 @@ class Namespace(Generic[Entry]):
     Examples
     --------
     >>> names = Namespace()
-    >>> names.put("a", 1, overwrite=False)
+    >>> names.put("a", 1, False, "/a")
     >>> names.find("/a")
     1
     """
@@ -73,8 +75,8 @@ class Namespace(Generic[Entry]):
             raise IsADirectoryError(errno.EISDIR, "a folder in memory", str(path))
         raise FileNotFoundError(errno.ENOENT, "not in memory", str(path))
 
-    def place(self, key: str, overwrite: bool) -> Listing:
-        """Return the folder where an entry can be put at a logical path.
+    def place(self, key: str, overwrite: bool, path: StrPath) -> Listing:
+        """Return the folder where an entry can be put at a logical path; errors say ``path``.
 
         Raises
         ------
@@ -89,19 +91,20 @@ class Namespace(Generic[Entry]):
         """
         if key in self._entries:
             if not overwrite:
-                raise FileExistsError(errno.EEXIST, "already in memory", key)
+                raise FileExistsError(errno.EEXIST, _TAKEN, os.fspath(path))
         elif key in self._folders:
-            raise IsADirectoryError(errno.EISDIR, "a folder in memory has this path", key or "/")
+            message = "a folder in memory has this path" if key else "the root is no object's path"
+            raise IsADirectoryError(errno.EISDIR, message, os.fspath(path))
         elif len(self._entries) >= self._most:
             self.require_room(1)
-        return self._parent(key)
+        return self._parent(key, path)
 
-    def _parent(self, key: str) -> Listing:
+    def _parent(self, key: str, path: StrPath) -> Listing:
         try:
             return self._folders[key.rpartition("/")[0]]
         except KeyError:
             message = "no such folder in memory (ensure_directory makes it)"
-            raise FileNotFoundError(errno.ENOENT, message, key) from None
+            raise FileNotFoundError(errno.ENOENT, message, os.fspath(path)) from None
 
     def require_room(self, more: int) -> None:
         """Require that there may be some more entries.
@@ -117,15 +120,15 @@ class Namespace(Generic[Entry]):
                 hint="delete what is no longer needed, or raise max_objects",
             )
 
-    def put(self, key: str, entry: Entry, overwrite: bool) -> Entry | None:
-        """Set the entry at a logical path; return what it replaced.
+    def put(self, key: str, entry: Entry, overwrite: bool, path: StrPath) -> Entry | None:
+        """Set the entry at a logical path; return what it replaced; errors say ``path``.
 
         Raises
         ------
         FileNotFoundError, IsADirectoryError, FileExistsError, StoreFullError
             As `place`.
         """
-        place = self.place(key, overwrite)
+        place = self.place(key, overwrite, path)
         old = self._entries.get(key)
         self._entries[key] = entry
         place[key] = None
@@ -170,11 +173,12 @@ class Namespace(Generic[Entry]):
         parts = [key[:end] for end, letter in enumerate(key) if letter == "/"] + [key]
         for part in parts:
             if part in self._entries:
-                raise NotADirectoryError(errno.ENOTDIR, "an object has this path", part)
+                message = f"an object has the path {part!r}"
+                raise NotADirectoryError(errno.ENOTDIR, message, os.fspath(directory))
         for part in parts:
             if part not in self._folders:
                 self._folders[part] = {}
-                self._parent(part)[part] = None
+                self._parent(part, directory)[part] = None
 
     def remove(self, path: StrPath, *, whole: bool) -> list[Entry]:
         """Remove an entry or folder; return the entries that went. The root itself stays.
@@ -197,7 +201,7 @@ class Namespace(Generic[Entry]):
         if key not in self._folders:
             gone = self.find(path)
             del self._entries[key]
-            del self._parent(key)[key]
+            del self._parent(key, path)[key]
             return [gone]
         if self._folders[key] and not whole:
             raise OSError(errno.ENOTEMPTY, "folder in memory is not empty", str(path))
@@ -207,7 +211,7 @@ class Namespace(Generic[Entry]):
         self._folders[key].clear()
         if key:
             del self._folders[key]
-            del self._parent(key)[key]
+            del self._parent(key, path)[key]
         return [self._entries.pop(name) for name in below if name in self._entries]
 
     def pairs(self, source: StrPath, target: StrPath) -> list[tuple[str, str]]:
@@ -223,7 +227,7 @@ class Namespace(Generic[Entry]):
         old, new = logical(source), logical(target)
         if old not in self._folders:
             self.find(source)
-        self._parent(new)
+        self._parent(new, target)
         if not old or not new or new.startswith(f"{old}/") or old.startswith(f"{new}/"):
             raise OSError(errno.EINVAL, "one folder lies within the other", os.fspath(target))
         below = self._below(old, deep=True) if old in self._folders else ()
@@ -240,7 +244,7 @@ class Namespace(Generic[Entry]):
         if not self.has_entry(target) and not self.has_folder(target):
             return []
         if not overwrite:
-            raise FileExistsError(errno.EEXIST, "already in memory", os.fspath(target))
+            raise FileExistsError(errno.EEXIST, _TAKEN, os.fspath(target))
         return self.remove(target, whole=True)
 
     def rename(self, source: StrPath, target: StrPath, *, overwrite: bool) -> list[Entry]:
@@ -256,12 +260,12 @@ class Namespace(Generic[Entry]):
             return []
         gone = self.clear(target, overwrite=overwrite)
         for start, end in pairs:
-            del self._parent(start)[start]
+            del self._parent(start, source)[start]
             if start in self._folders:
                 self._folders[end] = self._folders[start]
             else:
                 self._entries[end] = self._entries.pop(start)
-            self._parent(end)[end] = None
+            self._parent(end, target)[end] = None
         for start, _ in pairs:
             self._folders.pop(start, None)
         return gone

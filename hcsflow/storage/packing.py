@@ -8,6 +8,7 @@ their own memory type. Reading runs code, so only what our own processes wrote i
 from __future__ import annotations
 
 import io
+import os
 import pickle
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from hcsflow.arrays.families import freeze, thaw
 from hcsflow.arrays.libraries import find_memory_type
 from hcsflow.errors import MemoryConversionError
 
-__all__ = ["UNPACKABLE", "Part", "pack", "unpack"]
+__all__ = ["UNPACKABLE", "Part", "pack", "unpack", "write_all"]
 
 UNPACKABLE = (pickle.PicklingError, TypeError, AttributeError, ValueError, RuntimeError)
 """What `pack` raises for an object that cannot be written: an open file, a lambda, a lock."""
@@ -61,3 +62,15 @@ def unpack(contents: Iterable[Any]) -> Any:
     """Return the object whose parts these are; its arrays lie in the memory given."""
     head, *buffers = contents
     return pickle.loads(head, buffers=buffers)  # noqa: S301 - see the module's first lines
+
+
+def write_all(stream: int, content: memoryview) -> None:
+    """Write bytes to an open file, at its position; the system may take fewer at a time.
+
+    Raises
+    ------
+    OSError
+        If the system refuses.
+    """
+    while content:
+        content = content[os.write(stream, content) :]

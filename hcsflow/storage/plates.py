@@ -27,7 +27,7 @@ from hcsflow.storage.documents import (
     write_group_documents,
 )
 from hcsflow.storage.images import ImageRecord
-from hcsflow.storage.shards import StoredObject
+from hcsflow.storage.objects import StoredObject
 from hcsflow.storage.tables import roi_tables, write_table
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from hcsflow.config import Backend, MaterializationBackend
 from hcsflow.errors import StorageResolutionError, nearest
-from hcsflow.storage.abc import ABILITIES, DataSink, DataSource
+from hcsflow.storage.abc import ABILITIES, DataSink, DataSource, VerifiableBackend
 from hcsflow.storage.lazy import load_object
 
 __all__ = ["AnyName", "StorageRegistry", "create_storage_registry", "storage_registry"]
@@ -87,9 +87,11 @@ class StorageRegistry:
         Raises
         ------
         StorageResolutionError
-            If the name is taken and ``replace`` is not set.
+            If the name is taken and ``replace`` is not set, or what is given neither is a backend
+            nor makes one.
         """
         key = name_of(name)
+        _refuse_useless(key, backend)
         with self._lock:
             if not replace and (key in self._names() or _entry_points(key)):
                 raise StorageResolutionError(
@@ -152,8 +154,27 @@ class StorageRegistry:
         )
         raise StorageResolutionError(
             f"storage backend {key!r} cannot {ABILITIES[kind]}: a {type(found).__name__} can {can}",
-            hint=f"use another of {', '.join(sorted({*self.get_available_backends()} - {key}))}",
+            hint=self._advice(kind),
         )
+
+    def _advice(self, kind: type) -> str:
+        with self._lock:
+            able = sorted(key for key in self._names() if self._has_ability(key, kind))
+        use = f"use another of {', '.join(able)}" if able else ""
+        if kind is VerifiableBackend:
+            wrap = "wrap it: hcsflow.storage.ChecksumBackend(backend) keeps checksums"
+            return f"{use}; or {wrap}" if use else wrap
+        return use or "register one that can"
+
+    def _has_ability(self, key: str, kind: type) -> bool:
+        """Tell whether a backend can do something, without making it."""
+        found = self._given.get(key) or self._made.get(key) or self._makers[key]
+        if isinstance(found, str):
+            try:
+                found = load_object(found)
+            except (ImportError, AttributeError):  # its library is not installed
+                return False
+        return isinstance(found, kind) or (isinstance(found, type) and issubclass(found, kind))
 
     def able(self, kind: type[Ability]) -> dict[Any, Ability]:
         """Return the backends found so far to have an ability: a table kept up to date."""
@@ -227,6 +248,24 @@ def name_of(name: AnyName) -> str:
     'disk'
     """
     return name if type(name) is str else str(getattr(name, "value", name))
+
+
+def _refuse_useless(key: str, backend: object) -> None:
+    """Refuse what can never become a backend, before anybody asks for it."""
+    what = f"{type(backend).__name__} {backend!r}"
+    if isinstance(backend, str):
+        is_fit = ":" in backend
+    elif isinstance(backend, type):
+        what = f"class {backend.__name__}"
+        is_fit = issubclass(backend, (DataSink, DataSource))
+    else:
+        is_fit = callable(backend) or isinstance(backend, (DataSink, DataSource))
+    if not is_fit:
+        raise StorageResolutionError(
+            f"storage backend {key!r} cannot be {what}",
+            hint="give a backend, a class or function that makes one, or 'module:Class'; backends "
+            "derive from a class of hcsflow.storage.abc",
+        )
 
 
 def _entry_points(key: str) -> list[EntryPoint]:

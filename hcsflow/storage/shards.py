@@ -19,26 +19,14 @@ import google_crc32c
 import numpy as np
 
 from hcsflow.ngff.model import ArrayLayout
-from hcsflow.storage.chunks import ArrayWriter, BlockWriter, ChunkWriter, Index, chunk_key
+from hcsflow.storage.chunks import ArrayWriter, BlockWriter, ChunkWriter, Index
 from hcsflow.storage.encoding import Encoders
-from hcsflow.storage.objects import ObjectFile, StoredObject, checksum_of
+from hcsflow.storage.objects import ObjectFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "ABSENT",
-    "MAX_OPEN_FILES",
-    "ArrayWriter",
-    "BlockWriter",
-    "ChunkWriter",
-    "Encoders",
-    "ShardWriter",
-    "StoredObject",
-    "checksum_of",
-    "chunk_key",
-    "open_writer",
-]
+__all__ = ["ABSENT", "MAX_OPEN_FILES", "ShardWriter", "open_writer"]
 
 ABSENT = 2**64 - 1
 """Offset and size of an inner chunk that is not there."""

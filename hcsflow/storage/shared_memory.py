@@ -28,11 +28,14 @@ from hcsflow.storage.disk import DiskStorageBackend
 from hcsflow.storage.families import sizeof
 from hcsflow.storage.mapped import read_mapped, read_weight, write_packed
 from hcsflow.storage.packing import UNPACKABLE, pack
-from hcsflow.storage.paths import StrPath, logical
+from hcsflow.storage.paths import StrPath, logical, naming
+from hcsflow.storage.whole import copy_whole
 
 __all__ = ["SharedMemoryStorageBackend"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_GONE = "the shared store is gone: the process that made it has closed it"
+_TAKEN = "already in the store (overwrite=True replaces it)"
 _NO_UNNAMED = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
 """Errors of systems that have no files without a name."""
 
@@ -94,6 +97,10 @@ class SharedMemoryStorageBackend(StorageBackend):
     def __reduce__(self) -> tuple[Any, ...]:
         return _attach, (self.name, self._parent)
 
+    def __repr__(self) -> str:
+        state = "" if self._leave.alive else ", closed"
+        return f"<{type(self).__name__}: {self.name}{state}>"
+
     @property
     def folder(self) -> Path:
         """The store's folder."""
@@ -104,10 +111,15 @@ class SharedMemoryStorageBackend(StorageBackend):
         self._leave()
 
     def _file(self, path: StrPath) -> Path:
+        if not self._leave.alive:
+            raise FileNotFoundError(errno.ENOENT, "this shared store is closed", os.fspath(path))
+        if not (self._root / "alive").exists():
+            raise FileNotFoundError(errno.ENOENT, _GONE, os.fspath(path))
         return self._root / "files" / logical(path)
 
     def _require_folder(self, file: Path, path: StrPath) -> None:
         if not file.parent.is_dir():
+            self._file(path)  # the store may have gone meanwhile
             message = "no such folder in the store (ensure_directory makes it)"
             raise FileNotFoundError(errno.ENOENT, message, os.fspath(path))
 
@@ -126,7 +138,7 @@ class SharedMemoryStorageBackend(StorageBackend):
         Raises
         ------
         FileNotFoundError
-            If the folder does not exist, or the store is gone.
+            If the folder does not exist, or the store is closed or gone.
         FileExistsError
             If something is there and ``overwrite`` is not set.
         UsageError
@@ -139,7 +151,7 @@ class SharedMemoryStorageBackend(StorageBackend):
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, "a folder has this path", os.fspath(path))
         if not overwrite and file.exists():
-            raise FileExistsError(errno.EEXIST, "already in the store", os.fspath(path))
+            raise FileExistsError(errno.EEXIST, _TAKEN, os.fspath(path))
         try:
             parts = pack(data)
         except UNPACKABLE as error:
@@ -148,7 +160,7 @@ class SharedMemoryStorageBackend(StorageBackend):
                 hint="save arrays, tables or plain values",
             ) from error
         incoming = self._root / "incoming"
-        with _unnamed(incoming) as (stream, source):
+        with naming(path), _unnamed(incoming) as (stream, source):
             write_packed(stream, parts, sizeof(data))
             _link(source, file, incoming if overwrite else None)
 
@@ -158,7 +170,7 @@ class SharedMemoryStorageBackend(StorageBackend):
         Raises
         ------
         FileNotFoundError, IsADirectoryError
-            If there is no object.
+            If there is no object, or the store is closed or gone.
         """
         return read_mapped(self._file(path))
 
@@ -179,20 +191,31 @@ class SharedMemoryStorageBackend(StorageBackend):
         recursive: bool = False,
     ) -> list[str]:
         """List objects in natural order; see `DataSource.list_files`."""
+        self._file(directory)
         return self._disk.list_files(
             directory, pattern=pattern, extensions=extensions, recursive=recursive
         )
 
     def list_dir(self, directory: StrPath) -> list[str]:
         """List names in a folder, in natural order."""
+        self._file(directory)
         return self._disk.list_dir(directory)
 
     def ensure_directory(self, directory: StrPath) -> str:
         """Make a folder and its parents; return its path as given."""
-        return self._disk.ensure_directory(directory)
+        self._file(directory)
+        folder = self._root / "files"
+        for name in logical(directory).split("/"):
+            folder /= name
+            with suppress(FileExistsError):
+                folder.mkdir()  # alone: with its parents a store that is gone would come back
+        if not folder.is_dir():
+            raise FileExistsError(errno.EEXIST, "an object has this path", os.fspath(directory))
+        return os.fspath(directory)
 
     def delete(self, path: StrPath) -> None:
         """Remove an object or an empty folder; see `StorageBackend.delete`."""
+        self._file(path)
         self._disk.delete(path)
 
     def delete_all(self, path: StrPath) -> None:
@@ -218,14 +241,10 @@ class SharedMemoryStorageBackend(StorageBackend):
         FileExistsError
             If the target exists; with ``overwrite`` it is replaced.
         """
-        start, end = self._file(source), self._file(target)
+        end = self._file(target)
         with self._exclusive():
-            if start.is_file() and start != end and not overwrite:
-                self._require_folder(end, target)
-                _link(start, end, None)
-                start.unlink()
-            else:
-                self._disk.move(source, target, overwrite=overwrite)
+            self._require_folder(end, target)
+            self._disk.move(source, target, overwrite=overwrite)
 
     def copy(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
         """Copy an object or folder: both names stand for the same memory, which never changes.
@@ -241,14 +260,10 @@ class SharedMemoryStorageBackend(StorageBackend):
         if start in end.parents or end in start.parents:
             raise OSError(errno.EINVAL, "one folder lies within the other", os.fspath(target))
         if start == end or (end.exists() and not overwrite):
-            raise FileExistsError(errno.EEXIST, "already in the store", os.fspath(target))
+            message = "source and target are the same" if start == end else _TAKEN
+            raise FileExistsError(errno.EEXIST, message, os.fspath(target))
         with self._exclusive():
-            if end.is_dir() or (start.is_dir() and end.exists()):
-                self.delete_all(target)
-            if start.is_dir():
-                shutil.copytree(start, end, copy_function=os.link)
-            else:
-                _link(start, end, self._root / "incoming" if overwrite else None)
+            copy_whole(start, end, overwrite=overwrite, copy_file=os.link)
 
     def stat(self, path: StrPath) -> FileStat:
         """Return size and family of an object, without loading it."""
@@ -299,8 +314,7 @@ def _enter(root: Path, *, new: bool) -> tuple[bool, int]:
         except FileNotFoundError:
             if new:  # it has just been removed
                 continue
-            message = "the shared store is gone: the process that made it has closed it"
-            raise FileNotFoundError(errno.ENOENT, message, str(root)) from None
+            raise FileNotFoundError(errno.ENOENT, _GONE, str(root)) from None
         fcntl.flock(alive, fcntl.LOCK_SH)
         if os.fstat(alive).st_nlink:
             return is_owner, alive

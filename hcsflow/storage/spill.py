@@ -16,7 +16,8 @@ import numpy as np
 
 from hcsflow.errors import StoreFullError
 from hcsflow.storage.lazy import load_object
-from hcsflow.storage.packing import Part, unpack
+from hcsflow.storage.packing import Part, unpack, write_all
+from hcsflow.storage.paths import naming
 
 __all__ = ["SpillFolder"]
 
@@ -32,8 +33,32 @@ class _Record(NamedTuple):
     pieces: tuple[int, ...]
 
 
+class _Folder(NamedTuple):
+    """A folder and the process that made it, and alone removes files from it."""
+
+    path: Path
+    owner: int
+
+    @property
+    def is_ours(self) -> bool:
+        return self.owner == os.getpid()
+
+
+class _Stored(NamedTuple):
+    """An object's file, and the parts in it."""
+
+    folder: _Folder
+    records: tuple[_Record, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(sum(record.pieces) for record in self.records)
+
+
 class SpillFolder:
     """Objects in files of a new private folder, by number; safe to use from several threads.
+
+    A forked process reads what was written before it began, and writes to a folder of its own.
 
     An object that could not be written (disk full) is not kept, and its file is gone.
 
@@ -56,8 +81,8 @@ class SpillFolder:
         if compress:
             self._codec = load_object("numcodecs.blosc:Blosc")(cname="lz4", clevel=5, shuffle=1)
         self._lock = Lock()
-        self._folder: Path | None = None
-        self._records: dict[int, tuple[_Record, ...]] = {}
+        self._folder: _Folder | None = None
+        self._stored: dict[int, _Stored] = {}
         self._nbytes = 0
 
     @property
@@ -65,14 +90,15 @@ class SpillFolder:
         """Bytes of all files."""
         return self._nbytes
 
-    def _file(self, number: int) -> Path:
+    def _own_folder(self) -> _Folder:
         with self._lock:
-            if self._folder is None:
+            if self._folder is None or not self._folder.is_ours:
                 if self._parent is not None:
                     self._parent.mkdir(parents=True, exist_ok=True)
-                self._folder = Path(tempfile.mkdtemp(prefix="hcsflow-spill-", dir=self._parent))
-                weakref.finalize(self, _remove, self._folder, os.getpid())
-            return self._folder / str(number)
+                made = Path(tempfile.mkdtemp(prefix="hcsflow-spill-", dir=self._parent))
+                self._folder = _Folder(made, os.getpid())
+                weakref.finalize(self, _remove, self._folder)
+            return self._folder
 
     def put(self, number: int, parts: list[Part]) -> None:
         """Write an object, packed.
@@ -82,19 +108,22 @@ class SpillFolder:
         OSError
             If the disk or the tier is full; nothing is kept then.
         """
-        file = self._file(number)
+        folder = self._own_folder()
+        file = folder.path / str(number)
         try:
             stream = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             try:
-                records = self._write(stream, parts)
+                with naming(file):
+                    records = self._write(stream, parts)
             finally:
                 os.close(stream)
         except BaseException:
             file.unlink(missing_ok=True)
             raise
+        stored = _Stored(folder, records)
         with self._lock:
-            self._records[number] = records
-            self._nbytes += _stored(records)
+            self._stored[number] = stored
+            self._nbytes += stored.nbytes
 
     def _write(self, stream: int, parts: list[Part]) -> tuple[_Record, ...]:
         records, total = [], self._nbytes
@@ -103,7 +132,7 @@ class SpillFolder:
             for piece in self._pieces(part):
                 total += piece.nbytes
                 self._require_room(total)
-                _write_all(stream, piece)
+                write_all(stream, piece)
                 pieces.append(piece.nbytes)
             content = part.content
             records.append(_Record(content.nbytes, content.readonly, tuple(pieces)))
@@ -133,12 +162,12 @@ class SpillFolder:
         KeyError
             If there is none of this number, or it was discarded meanwhile.
         """
-        records = self._records[number]
+        folder, records = self._stored[number]
         try:
-            with self._file(number).open("rb", buffering=0) as stream:
+            with (folder.path / str(number)).open("rb", buffering=0) as stream:
                 contents = [self._read(stream, record) for record in records]
         except FileNotFoundError:
-            if number not in self._records:
+            if number not in self._stored:
                 raise KeyError(number) from None
             raise
         return unpack(contents)
@@ -157,32 +186,24 @@ class SpillFolder:
     def discard(self, number: int) -> None:
         """Remove an object, if it is there."""
         with self._lock:
-            records = self._records.pop(number, None)
-            self._nbytes -= _stored(records or ())
-        if records is not None:
-            self._file(number).unlink(missing_ok=True)
+            stored = self._stored.pop(number, None)
+            if stored is None:
+                return
+            self._nbytes -= stored.nbytes
+        if stored.folder.is_ours:
+            (stored.folder.path / str(number)).unlink(missing_ok=True)
 
     def __contains__(self, number: object) -> bool:
-        return number in self._records
+        return number in self._stored
 
     def close(self) -> None:
         """Remove the folder and everything in it."""
         with self._lock:
             folder, self._folder = self._folder, None
-            self._records.clear()
+            self._stored.clear()
             self._nbytes = 0
         if folder is not None:
-            _remove(folder, os.getpid())
-
-
-def _stored(records: tuple[_Record, ...]) -> int:
-    return sum(sum(record.pieces) for record in records)
-
-
-def _write_all(stream: int, content: memoryview) -> None:
-    rest = content
-    while rest:
-        rest = rest[os.write(stream, rest) :]
+            _remove(folder)
 
 
 def _read_all(stream: Any, target: memoryview) -> None:
@@ -194,6 +215,6 @@ def _read_all(stream: Any, target: memoryview) -> None:
         rest = rest[count:]
 
 
-def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:  # not in a fork of the process that made it
-        shutil.rmtree(folder, ignore_errors=True)
+def _remove(folder: _Folder) -> None:
+    if folder.is_ours:  # not in a fork of the process that made it
+        shutil.rmtree(folder.path, ignore_errors=True)

@@ -19,7 +19,7 @@ from hcsflow.errors import ContractError
 from hcsflow.ngff.layout import ImageLayout
 from hcsflow.ngff.metadata import VERSION, Version, table_attributes, tables_attributes
 from hcsflow.storage.documents import write_group_documents
-from hcsflow.storage.shards import StoredObject, checksum_of
+from hcsflow.storage.objects import StoredObject, checksum_of
 from hcsflow.storage.zarr_nodes import node_of
 
 __all__ = ["FILE_NAME", "roi_tables", "write_table"]

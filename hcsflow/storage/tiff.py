@@ -24,7 +24,7 @@ from hcsflow.storage.tiff_header import LZW, PlaneHeader, parse_header
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["read_header", "read_plane", "read_resolution_um"]
+__all__ = ["read_header", "read_plane"]
 
 _NATIVE = "<" if sys.byteorder == "little" else ">"
 
@@ -82,20 +82,6 @@ def read_header(path: Path, *, file: str) -> PlaneHeader:
     """
     with _open(path, file) as stream:
         return parse_header(stream, file)
-
-
-def read_resolution_um(path: Path) -> float | None:
-    """Return the pixel size that a TIFF's resolution tags give, in µm, None where unknown.
-
-    Unknown are: no tags or no unit, pixels that are not square, and printers' resolutions
-    (a pixel over 40 µm, such as the 72 or 300 dpi that many writers put in).
-
-    Raises
-    ------
-    PlaneError
-        If the file cannot be read as a TIFF.
-    """
-    return read_header(path, file=path.name).resolution_um
 
 
 @contextmanager

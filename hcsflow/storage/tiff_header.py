@@ -41,7 +41,9 @@ class PlaneHeader(NamedTuple):
 
     ``offsets`` and ``nbytes`` are those of its strips or tiles; ``is_plain`` if they are the
     pixels themselves, uncompressed and end to end. ``dtype`` is numpy's name, or such as
-    ``"12-bit"`` where numpy has none. ``byteorder`` is ``"<"`` or ``">"``.
+    ``"12-bit"`` where numpy has none. ``byteorder`` is ``"<"`` or ``">"``. ``resolution_um`` is
+    the size of a pixel in µm, None where unknown: without a unit, for pixels that are not square,
+    and for the resolutions of printers that many writers put in (72 dpi).
     """
 
     shape: tuple[int, ...]

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from logging import DEBUG
 from threading import get_ident
@@ -86,8 +87,12 @@ class Traffic(Mapping[str, Totals]):
     >>> traffic = Traffic({"memory": {"save": Totals(2, 0, 64, 0.5), "load": Totals(1)}})
     >>> traffic["memory"].operations, traffic.by_operation["memory"]["save"].nbytes
     (3, 64)
-    >>> Traffic.from_plain(traffic.to_plain()) == traffic
-    True
+    >>> traffic
+    <Traffic: 1 backend, 3 operations, 0 errors, 64 bytes>
+    >>> print(traffic)
+    backend  operation  operations  errors  bytes  seconds
+    memory   load                1       0      0    0.000
+    memory   save                2       0     64    0.500
     """
 
     def __init__(self, by_operation: Mapping[str, Mapping[str, Totals]] | None = None) -> None:
@@ -111,36 +116,35 @@ class Traffic(Mapping[str, Totals]):
     __hash__ = None  # type: ignore[assignment]  # as of any mapping
 
     def __repr__(self) -> str:
-        return f"Traffic({self.by_operation!r})"
-
-    def merge(self, *others: Traffic) -> Traffic:
-        """Return the sum of this and others, e.g. of all tasks of a run."""
-        merged: dict[str, dict[str, Totals]] = {}
-        for traffic in (self, *others):
-            for backend, operations in traffic.by_operation.items():
-                into = merged.setdefault(backend, {})
-                for name, totals in operations.items():
-                    into[name] = into.get(name, Totals()) + totals
-        return Traffic(merged)
-
-    def to_plain(self) -> dict[str, dict[str, list[float]]]:
-        """Return it as JSON values: backend → operation → operations, errors, nbytes, seconds."""
-        return {
-            backend: {
-                name: [t.operations, t.errors, t.nbytes, t.seconds] for name, t in found.items()
-            }
-            for backend, found in self.by_operation.items()
-        }
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Mapping[str, Iterable[Any]]]) -> Traffic:
-        """Return what `to_plain` made plain."""
-        return cls(
-            {
-                backend: {name: Totals(*values) for name, values in found.items()}
-                for backend, found in plain.items()
-            }
+        total = sum((self[backend] for backend in self), Totals())
+        backends, operations = (
+            _counted(len(self), "backend"),
+            _counted(total.operations, "operation"),
         )
+        failed, moved = _counted(total.errors, "error"), _counted(total.nbytes, "byte")
+        return f"<Traffic: {backends}, {operations}, {failed}, {moved}>"
+
+    def __str__(self) -> str:
+        """Return a table: one line for each operation of each backend."""
+        rows: list[tuple[str, ...]] = [
+            ("backend", "operation", "operations", "errors", "bytes", "seconds")
+        ]
+        for backend, found in self.by_operation.items():
+            for name, t in found.items():
+                counts = (t.operations, t.errors, t.nbytes)
+                rows.append((backend, name, *(f"{n:,}" for n in counts), f"{t.seconds:,.3f}"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(_aligned(row, widths)) for row in rows)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _aligned(row: tuple[str, ...], widths: list[int]) -> Iterator[str]:
+    """Give two names, then numbers, in columns."""
+    for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        yield cell.ljust(width) if place < 2 else cell.rjust(width)
 
 
 class TrafficMeter:
@@ -235,7 +239,7 @@ def weigh(value: Any) -> int:
     """Return an object's bytes at a cost that does not grow with it.
 
     Arrays, bytes and text count exactly, tables without their strings' contents, and of
-    containers the first 256 parts.
+    containers the first 256 parts. What raises when it is asked for its size counts 0.
 
     Examples
     --------
@@ -244,16 +248,17 @@ def weigh(value: Any) -> int:
     35
     """
     total, waiting = 0, [value]
-    for _ in range(MAX_PARTS):
-        if not waiting:
-            break
-        part = waiting.pop()
-        if isinstance(part, Mapping):
-            waiting.extend(_first(part.values()))
-        elif isinstance(part, (list, tuple, set, frozenset)):
-            waiting.extend(_first(part))
-        else:
-            total += _weigh_one(part)
+    with suppress(Exception):  # a property of it may raise anything; it is stored already
+        for _ in range(MAX_PARTS):
+            if not waiting:
+                break
+            part = waiting.pop()
+            if isinstance(part, Mapping):
+                waiting.extend(_first(part.values()))
+            elif isinstance(part, (list, tuple, set, frozenset)):
+                waiting.extend(_first(part))
+            else:
+                total += _weigh_one(part)
     return total
 
 

@@ -13,15 +13,16 @@ from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from math import prod
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hcsflow.errors import MissingPlaneError, PlateError, UsageError, nearest
+from hcsflow.errors import MissingPlaneError, PlaneError, PlateError, UsageError, nearest
 from hcsflow.plate import COMPONENTS, Manifest, PlaneKey, Plate
 from hcsflow.plate.names import PlaneName, canonical_well, format_plane_name, parse_plane_name
 from hcsflow.storage.abc import FileStat, VirtualBackend
-from hcsflow.storage.paths import StrPath, contained, join, logical, matches
+from hcsflow.storage.paths import StrPath, contained, endings, join, logical, matches
 from hcsflow.storage.tiff import read_plane
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = [
     "VirtualWorkspaceBackend",
     "WorkspaceMapping",
+    "counted",
+    "find_file",
     "plane_file_name",
     "relative_to_root",
 ]
@@ -65,7 +68,7 @@ def plane_file_name(well: str | None, numbers: Mapping[str, Any]) -> str:
 
 
 def relative_to_root(root: Path, path: StrPath) -> str:
-    """Return a path's logical form below ``root``; it may begin with the root's own path.
+    """Return a path's logical form below ``root``; it may begin with an absolute root's own path.
 
     Raises
     ------
@@ -74,7 +77,46 @@ def relative_to_root(root: Path, path: StrPath) -> str:
     """
     text, start = os.fspath(path), root.as_posix()
     is_below = text.startswith(start) and text[len(start) : len(start) + 1] in ("", "/")
-    return logical(text[len(start) :] if is_below else text)
+    return logical(text[len(start) :] if is_below and root.is_absolute() else text)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things as text.
+
+    Examples
+    --------
+    >>> counted(1, "well"), counted(3456, "plane")
+    ('1 well', '3,456 planes')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def find_file(root: Path, file: str) -> tuple[Path, int]:
+    """Return where a plane's file lies and its size in bytes.
+
+    Raises
+    ------
+    MissingPlaneError
+        If there is no such file.
+    PlaneError
+        If it is a folder, a pipe or a device, or the system refuses to say.
+    PathError
+        If it lies outside the plate.
+    """
+    place = contained(root, file)
+    try:
+        facts = place.stat()
+    except FileNotFoundError as error:
+        hint = "restore the file, or open the plate again if it was renamed"
+        raise MissingPlaneError(f"{file}: no such file", hint=hint, file=file) from error
+    except OSError as error:
+        reason, hint = error.strerror or str(error), "check the file and its permissions"
+        raise PlaneError(f"{file}: cannot be read: {reason}", hint=hint, file=file) from error
+    if not S_ISREG(facts.st_mode):  # to open a pipe would wait for who writes into it
+        kind = "a folder" if S_ISDIR(facts.st_mode) else "no regular file"
+        hint = "a plane lies in a file of its own"
+        raise PlaneError(f"{file}: cannot be read: it is {kind}", hint=hint, file=file)
+    return place, facts.st_size
 
 
 class VirtualWorkspaceBackend(VirtualBackend):
@@ -102,6 +144,11 @@ class VirtualWorkspaceBackend(VirtualBackend):
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), root=self.root), (self.manifest, self.plate)
 
+    def __repr__(self) -> str:
+        planes = counted(len(self.manifest), "plane")
+        wells = counted(len(self.plate.wells), "well")
+        return f"<{type(self).__name__}: {planes} of {wells} in {self.root}>"
+
     def load(self, path: StrPath) -> NDArray[Any]:
         """Read a plane, (y, x), of the plate's dtype.
 
@@ -119,27 +166,13 @@ class VirtualWorkspaceBackend(VirtualBackend):
             name = os.fspath(path)
             raise MissingPlaneError(f"{name}: the plate has no such plane", file=name)
         file = self.manifest.path(row)
+        place, _ = find_file(self.root, file)
         return read_plane(
-            contained(self.root, file),
+            place,
             shape_yx=self.plate.shape_yx,
             dtype=self.plate.dtype,
             file=file,
         )
-
-    def real_path(self, path: StrPath) -> Path:
-        """Return where a plane's file really lies.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the plate has no such plane.
-        PathError
-            If the file lies outside the plate.
-        """
-        row = self.row(path)
-        if row is None:
-            raise FileNotFoundError(errno.ENOENT, "the plate has no such plane", os.fspath(path))
-        return contained(self.root, self.manifest.path(row))
 
     def is_file(self, path: StrPath) -> bool:
         """Whether the manifest lists this plane."""
@@ -159,7 +192,7 @@ class VirtualWorkspaceBackend(VirtualBackend):
     ) -> list[str]:
         """List planes, wells in plate order and names in natural order within."""
         self._require_root(directory)
-        wanted = None if extensions is None else tuple(extensions)
+        wanted = endings(extensions)
         is_all = pattern is None and wanted is None
         names = (n for n in self.names() if is_all or matches(n, pattern, wanted))
         start = join(directory, "")

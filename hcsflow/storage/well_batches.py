@@ -7,8 +7,10 @@ Planes named as `hcsflow.plate.names` has it, all of one well, become the well's
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from hcsflow.errors import PlateError, UsageError
 from hcsflow.ngff.layout import plan_image, region_of, slot_of
 from hcsflow.plate import Channel
 from hcsflow.plate.grid import grid_by_number
-from hcsflow.plate.names import PlaneName, parse_plane_name
+from hcsflow.plate.names import PlaneName, canonical_well, format_plane_name, parse_plane_name
 from hcsflow.storage.encoding import available_cores
 from hcsflow.storage.images import ImageWriter
 from hcsflow.storage.plates import write_well_documents
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from hcsflow.config import ZarrConfig
 
 __all__ = ["Planes", "check_names", "plane_set", "require_alike", "stacked", "write_well"]
+
+_LIKE_A_PLANE = re.compile(r"[A-Z]{1,2}\d{1,3}_s\d+_w\d+_z\d+_t\d+", re.ASCII | re.IGNORECASE)
+_OR_SINGLE = "or leave chunk_name out: then each plane is an array of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +76,21 @@ def check_names(names: Sequence[str], chunk_name: str) -> None:
             raise UsageError(f"a plane or batch cannot be called {name!r}")
 
 
-def plane_set(names: Sequence[str], first: NDArray[Any]) -> tuple[list[PlaneName], Planes] | None:
-    """Return what the names of a batch say; None unless they are one well's full set of planes.
+def plane_set(
+    names: Sequence[str], first: NDArray[Any], chunk_name: str
+) -> tuple[list[PlaneName], Planes] | None:
+    """Return what the names of a batch say; None where none is like the name of a well's plane.
 
-    Full: every field and timepoint has the same channels, and each channel the same z.
+    Raises
+    ------
+    UsageError
+        If they are not one well's full set of planes: every field and timepoint with the same
+        channels, and each channel with the same z. Or ``chunk_name`` is another well.
     """
-    try:
-        keys = [parse_plane_name(PurePosixPath(name).stem) for name in names]
-    except PlateError:
+    keys = _keys_of(names)
+    if keys is None:
         return None
+    _refuse_other_well(names, keys, chunk_name)
     channels = tuple(sorted({key.channel for key in keys}))
     planes = Planes(
         fields=tuple(sorted({key.field for key in keys})),
@@ -89,9 +100,59 @@ def plane_set(names: Sequence[str], first: NDArray[Any]) -> tuple[list[PlaneName
         shape_yx=(first.shape[0], first.shape[1]),
         dtype=first.dtype.name,
     )
-    full = len(planes.fields) * len(planes.timepoints) * sum(map(len, planes.z))
-    is_full = len(set(keys)) == len(keys) == full and len({key.well for key in keys}) == 1
-    return (keys, planes) if is_full else None
+    _refuse_holes(keys, planes)
+    return keys, planes
+
+
+def _keys_of(names: Sequence[str]) -> list[PlaneName] | None:
+    stems = [PurePosixPath(name).stem for name in names]
+    if not any(map(_LIKE_A_PLANE.fullmatch, stems)):
+        return None
+    keys: dict[PlaneName, str] = {}
+    for name, stem in zip(names, stems, strict=True):
+        try:
+            key = parse_plane_name(stem)
+        except PlateError as error:
+            raise UsageError(
+                f"{name!r} is not spelled as the planes of a well are: {error.message}",
+                hint=f"name every plane of the batch so, {_OR_SINGLE}",
+            ) from error
+        other = keys.setdefault(key, name)
+        if other != name:
+            raise UsageError(f"{other!r} and {name!r} are one plane", hint="save it once")
+    return list(keys)
+
+
+def _refuse_other_well(names: Sequence[str], keys: Sequence[PlaneName], chunk_name: str) -> None:
+    well = keys[0].well
+    other = next((name for name, key in zip(names, keys, strict=True) if key.well != well), None)
+    if other is not None:
+        raise UsageError(
+            f"a batch holds the planes of one well: {names[0]!r} is of {well}, {other!r} is not",
+            hint=f"save one well a call, {_OR_SINGLE}",
+        )
+    try:
+        named = canonical_well(chunk_name)
+    except PlateError:
+        return  # any name that is no well's may be given: the well has its own
+    if named != well:
+        raise UsageError(
+            f"chunk_name={chunk_name!r} is another well than that of the planes, {well}",
+            hint=f"give chunk_name={well!r}, or name the planes after {named}",
+        )
+
+
+def _refuse_holes(keys: Sequence[PlaneName], planes: Planes) -> None:
+    held, well = set(keys), keys[0].well
+    for field, timepoint in product(planes.fields, planes.timepoints):
+        for channel, slots in zip(planes.channels, planes.z, strict=True):
+            for z in slots:
+                key = PlaneName(well, field, channel, z, timepoint)
+                if key not in held:
+                    raise UsageError(
+                        f"the batch is not a whole well: {format_plane_name(key)} is missing",
+                        hint=f"save it with the others, {_OR_SINGLE}",
+                    )
 
 
 def write_well(

@@ -1,8 +1,8 @@
 """Where a store keeps the plane of a name.
 
 A plane that is named after its well is found by one document, however many wells there are. For
-other names the documents of the batches that lie directly in the store are read once, and again
-when a batch was added or removed; then a name costs one look at its own batch.
+other names the batches that lie directly in the store are looked through, again when a folder was
+added or removed there; a document is read once. Then a name costs one look at its own batch.
 """
 
 from __future__ import annotations
@@ -10,17 +10,27 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hcsflow.errors import PlaneError, PlateError
 from hcsflow.plate.names import parse_plane_name
+from hcsflow.storage.paths import contained
 from hcsflow.storage.well_plates import well_folder, wells_of
-from hcsflow.storage.zarr_nodes import PART, Cache, Node, node_of, signature_of
+from hcsflow.storage.zarr_nodes import BATCHES, PART, Cache, Node, node_of, signature_of
 
-__all__ = ["StoredPlane", "checksums_of", "describe", "find_plane", "iter_planes", "names_of"]
+__all__ = [
+    "StoredPlane",
+    "checksums_of",
+    "describe",
+    "find_plane",
+    "holder_of",
+    "iter_planes",
+    "kept_in",
+    "mark_batch",
+    "names_of",
+]
 
 _NAMESPACE = "hcsflow"
 _KEY = "filenames"
@@ -42,6 +52,8 @@ class StoredPlane:
 
 
 _batches: Cache[str, dict[str, str]] = Cache(64)
+_folders: Cache[str, tuple[str, ...]] = Cache(2**16)
+"""Names of the planes that a folder directly in a store holds; none for most."""
 
 
 def describe(
@@ -59,23 +71,72 @@ def describe(
     return {_NAMESPACE: facts if checksums is None else {**facts, "checksums": dict(checksums)}}
 
 
-def find_plane(store: Path, name: str) -> StoredPlane | None:
+def find_plane(store: Path, name: str, base: Path | None = None) -> StoredPlane | None:
     """Return where a batch below ``store`` keeps the plane of this name, None if none does.
 
     Raises
     ------
+    PathError
+        If its well or array lies out of ``base``, where a link leads.
     PlaneError
         If the document of its batch is damaged.
     """
-    try:
-        well = parse_plane_name(PurePosixPath(name).stem).well
-    except PlateError:
-        well = None
-    found = None if well is None else _plane(node_of(store / well_folder(well)), name)
+    well = _well_of(store, name)
+    found = None if well is None else _plane(node_of(kept_in(base, well)), name)
+    if found is None:
+        batch = _batches_of(store).get(name)
+        found = None if batch is None else _plane(node_of(store / batch), name)
     if found is not None:
-        return found
+        kept_in(base, found.array)
+    return found
+
+
+def kept_in(base: Path | None, folder: Path) -> Path:
+    """Return a folder that was found below a base, if no link on its way leads out.
+
+    Raises
+    ------
+    PathError
+        If one does.
+    """
+    return folder if base is None else contained(base, folder.relative_to(base))
+
+
+def mark_batch(folder: Path) -> None:
+    """Mark the folder that a batch lies in, so that names are looked up there: see `holder_of`."""
+    node = node_of(folder)
+    if node is not None and node.kind == "array" and names_of(node):
+        (folder.parent / BATCHES).touch()
+
+
+def holder_of(store: Path, name: str) -> Path | None:
+    """Return the batch's folder that keeps a name; None if it is free.
+
+    A name of a well's plane is looked up in its well only: no other batch is given such names.
+    Other names are looked up where a batch was written, copied or moved to, see `mark_batch`:
+    beside arrays alone, however many, nothing is read.
+
+    Raises
+    ------
+    PlaneError
+        If the document of the well is damaged.
+    """
+    well = _well_of(store, name)
+    if well is not None:
+        node = node_of(well)
+        return well if node is not None and name in names_of(node) else None
+    if not (store / BATCHES).exists():
+        return None
     batch = _batches_of(store).get(name)
-    return None if batch is None else _plane(node_of(store / batch), name)
+    return None if batch is None else store / batch
+
+
+def _well_of(store: Path, name: str) -> Path | None:
+    """Return where the well lies that a plane is named after; None for other names."""
+    try:
+        return store / well_folder(parse_plane_name(PurePosixPath(name).stem).well)
+    except PlateError:
+        return None
 
 
 def _batches_of(store: Path) -> Mapping[str, str]:
@@ -87,26 +148,45 @@ def _batches_of(store: Path) -> Mapping[str, str]:
     kept = _batches.get(key, current)
     if kept is None:
         start = time.time_ns()
-        kept = {name: node.folder.name for node in _flat(store) for name in names_of(node)}
+        kept = {name: batch for batch, names in _flat(store) for name in names}
         _batches.put(key, current, kept, read_ns=start)
     return kept
 
 
-def _flat(store: Path) -> Iterator[Node]:
-    """Yield the batches directly in a store; one whose document is damaged names no planes."""
+def _flat(store: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the folders directly in a store, each with the planes that it holds as a batch."""
     with os.scandir(store) as entries:
-        names = sorted(e.name for e in entries if not e.name.endswith(PART) and e.is_dir())
-    for name in names:
-        with suppress(PlaneError):
-            node = node_of(store / name)
-            if node is not None and node.kind == "array" and names_of(node):  # a group is a well
-                yield node
+        found = sorted(
+            (entry.name, entry.path)
+            for entry in entries
+            if not entry.name.endswith(PART) and entry.is_dir(follow_symlinks=False)
+        )
+    for name, path in found:
+        current = signature_of(path)
+        kept = None if current is None else _folders.get(path, current)
+        if current is not None and kept is None:
+            start = time.time_ns()
+            kept = _names_below(Path(path))
+            _folders.put(path, current, kept, read_ns=start)
+        yield name, kept or ()
+
+
+def _names_below(folder: Path) -> tuple[str, ...]:
+    """Return the planes of a batch; one whose document is damaged names none."""
+    try:
+        node = node_of(folder)
+        is_batch = node is not None and node.kind == "array"  # a group is a well
+        return tuple(names_of(node)) if node is not None and is_batch else ()
+    except PlaneError:
+        return ()
 
 
 def iter_planes(store: Path) -> Iterator[str]:
     """Yield the names of all planes of the batches of a store."""
     yield from _batches_of(store)
     for folder in wells_of(store).values():
+        if folder.is_symlink() or folder.parent.is_symlink():
+            continue  # a listing follows no links
         node = node_of(folder)
         if node is not None:
             yield from names_of(node)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from hcsflow.errors import PlateError, UsageError
 from hcsflow.ngff.metadata import plate_attributes
 from hcsflow.plate.names import column_label, parse_well, plate_labels, row_label
+from hcsflow.storage.zarr_commit import sweep
 from hcsflow.storage.zarr_nodes import Node, holds_node, node_of, put_group
 
 __all__ = [
@@ -53,6 +54,8 @@ def _is_well(row: str, column: str) -> bool:
 def finish_plate(store: Path, zarr_format: Format | None = None) -> tuple[str, ...]:
     """Write the plate's document, listing exactly the wells that are there, and its rows'.
 
+    What killed processes left unfinished among them goes, see `hcsflow.storage.zarr_commit.sweep`.
+
     Parameters
     ----------
     store : Path
@@ -74,6 +77,9 @@ def finish_plate(store: Path, zarr_format: Format | None = None) -> tuple[str, .
     OSError
         If a document cannot be written; the plate that was there still stands.
     """
+    rows = (row for row in store.iterdir() if _is_well(row.name, "01") and not row.is_symlink())
+    for folder in (store, *rows):
+        sweep(folder)
     while True:
         wells = tuple(wells_of(store))
         group = node_of(store)
@@ -139,7 +145,7 @@ def _with_plate(
 
 def _write(store: Path, wells: tuple[str, ...], kind: Format, attributes: dict[str, Any]) -> None:
     rows = {store / well_folder(well).partition("/")[0] for well in wells}
-    made = [row for row in sorted(rows) if not holds_node(row)]
+    made = [row for row in sorted(rows) if not row.is_symlink() and not holds_node(row)]
     try:
         for row in made:
             put_group(row, kind, {})

@@ -93,6 +93,8 @@ class BackendWrapper:
 class ReadOnlyBackend(BackendWrapper):
     """A backend whose contents cannot be changed through it.
 
+    Loading gives copies also with ``copy=False``: the stored object itself could be changed.
+
     Examples
     --------
     >>> from hcsflow.storage.memory import MemoryStorageBackend
@@ -108,6 +110,8 @@ class ReadOnlyBackend(BackendWrapper):
                 f"{call.operation} of {call.path}: this {type(self.inner).__name__} is read-only",
                 hint="write to another backend",
             )
+        if call.options.get("copy") is False:
+            call = call._replace(options={**call.options, "copy": True})
         return super()._call(call)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcsflow.config import ZarrConfig
-from hcsflow.errors import UsageError
 from hcsflow.storage.abc import (
     FileStat,
     StorageBackend,
@@ -21,28 +20,32 @@ from hcsflow.storage.abc import (
     Verification,
     require_equal,
 )
-from hcsflow.storage.paths import StrPath, join, located, matches, natural
-from hcsflow.storage.well_index import find_plane
+from hcsflow.storage.paths import StrPath, endings, join, located, matches, natural
+from hcsflow.storage.well_index import StoredPlane, find_plane
 from hcsflow.storage.well_plates import finish_plate
+from hcsflow.storage.whole import move_whole
 from hcsflow.storage.zarr_arrays import create_array
-from hcsflow.storage.zarr_commit import copy_folder, relocate, remove, replacing
-from hcsflow.storage.zarr_nodes import add_attributes, is_array, node_of
-from hcsflow.storage.zarr_reading import (
-    find_array,
-    open_lazily,
-    read_array,
-    read_planes,
-    stored_nbytes,
+from hcsflow.storage.zarr_commit import (
+    copy_folder,
+    refuse_existing,
+    remove,
+    remove_empty,
+    replacing,
 )
-from hcsflow.storage.zarr_tree import (
-    folders,
-    mirror,
-    nbytes_below,
-    update_plates,
-    verify_below,
-    walk,
+from hcsflow.storage.zarr_nodes import WHOLE, is_array, node_of, share_attributes
+from hcsflow.storage.zarr_reading import find_array, open_lazily, read_all, stored_nbytes
+from hcsflow.storage.zarr_tree import folders, mirror, nbytes_below, update_plates, verify, walk
+from hcsflow.storage.zarr_writing import (
+    checked_attributes,
+    checked_config,
+    numbers,
+    plane_error,
+    refuse_hidden,
+    refuse_place,
+    refuse_shadow,
+    save_planes,
+    store_and_names,
 )
-from hcsflow.storage.zarr_writing import numbers, refuse_place, save_planes, store_and_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,7 +80,7 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         self, base_path: StrPath | None = None, *, config: ZarrConfig | None = None
     ) -> None:
         self._base = None if base_path is None else Path(base_path)
-        self._config = ZarrConfig() if config is None else config
+        self._config = checked_config(config, ZarrConfig())
 
     def _path(self, path: StrPath) -> Path:
         return located(self._base, path)
@@ -109,21 +112,24 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         Raises
         ------
         FileExistsError
-            If something is there and ``overwrite`` is not set, or it is a file.
+            If something is there, be it a plane of a batch, and ``overwrite`` is not set, or it
+            is a file.
         IsADirectoryError, NotADirectoryError
             If a folder of other things is there, or a folder above is an array.
         UsageError
-            If ``data`` is not an array of numbers.
+            If ``data`` is not an array of numbers, ``attributes`` cannot be JSON (NaN cannot), a
+            plane of a batch would be replaced, or ``zarr_config`` is no `ZarrConfig`.
         PlanRefusedError
             If the settings cannot be written.
         OSError
             If the system refuses to write. After any error what was there is there still.
         """
-        array = numbers(data, path)
+        array, config = numbers(data, path), checked_config(zarr_config, self._config)
+        kept = checked_attributes(attributes, path)
         target = self._path(path)
         refuse_place(target, overwrite=overwrite)
         with replacing(target, overwrite=overwrite) as folder:
-            create_array(folder, array, zarr_config or self._config, dict(attributes or {}))
+            create_array(folder, array, config, {**kept, WHOLE: True})
 
     def save_batch(
         self,
@@ -139,9 +145,9 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         With ``chunk_name``, all paths lie in one folder, the store. Names such as
         ``B03_s001_w1_z001_t001.tif`` that are one well's full set of planes make the well's
         OME-Zarr image ``<store>/B/03/0``, and the store a plate that lists the well (unless
-        ``write_plate_metadata`` is off); other names make one array ``<store>/<chunk_name>``.
-        Without it each path is an array of its own. Processes may write wells of one store at
-        the same time.
+        ``write_plate_metadata`` is off); names that are no planes' make one array
+        ``<store>/<chunk_name>``. Without it each path is an array of its own. Processes may write
+        wells of one store at the same time.
 
         Parameters
         ----------
@@ -158,10 +164,11 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         ------
         UsageError
             If numbers of planes and paths, sizes or dtypes differ, names repeat or differ only in
-            case, or the store is a plate of another format.
+            case, are of a well but not of a whole one, or of another than ``chunk_name``, or the
+            store is a plate of another format.
         FileExistsError
-            If the batch is there and ``overwrite`` is not set, or another batch of the store has
-            one of the names.
+            If the batch is there and ``overwrite`` is not set, or an array or another batch of
+            the store has one of the names.
         OSError
             If the system refuses to write. After any error what was there is there still.
         """
@@ -172,11 +179,11 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
             return
         store, names = store_and_names(paths)
         save_planes(
-            self._path(store),
+            lambda below: self._path(join(store, below)),
             names,
             [numbers(item, path) for item, path in zip(data, paths, strict=True)],
             chunk_name=chunk_name,
-            config=zarr_config or self._config,
+            config=checked_config(zarr_config, self._config),
             overwrite=overwrite,
         )
 
@@ -208,20 +215,14 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
 
         Planes of one array are read together: its object is opened, and its index read, once.
         """
-        found: dict[int, NDArray[Any]] = {}
-        planes: dict[Path, dict[int, str]] = {}
-        for number, path in enumerate(paths):
-            folder = self._path(path)
-            if folder.exists():
-                found[number] = read_array(folder, os.fspath(path))
-            else:
-                planes.setdefault(folder.parent, {})[number] = folder.name
-        for store, names in planes.items():
-            found.update(zip(names, read_planes(store, list(names.values())), strict=True))
-        return [found[number] for number in range(len(paths))]
+        return read_all([*map(self._path, paths)], [os.fspath(path) for path in paths], self._base)
 
     def open_array(self, path: StrPath) -> Any:
-        """Return a lazy, read-only `zarr.Array`; errors as for `load`."""
+        """Return a lazy, read-only `zarr.Array`; errors as for `load`.
+
+        Of a chunk that is missing it reads zeros, also in an array that was written whole, which
+        `load` refuses; `verify` finds it.
+        """
         return open_lazily(find_array(self._path(path), os.fspath(path)))
 
     def read_attributes(self, path: StrPath) -> dict[str, Any]:
@@ -237,16 +238,20 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         found = node_of(self._path(path))
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "no array or group", os.fspath(path))
-        return copy.deepcopy(dict(found.attributes))
+        return copy.deepcopy({k: v for k, v in found.attributes.items() if k != WHOLE})
 
     def write_attributes(self, path: StrPath, attributes: Mapping[str, Any]) -> None:
-        """Add attributes to an array; those of the same name are replaced."""
-        add_attributes(find_array(self._path(path), os.fspath(path)), attributes)
+        """Add attributes to an array; those of the same name are replaced.
+
+        Of several writers at once, also in other processes, each one's are kept. Those that JSON
+        cannot hold are refused (`UsageError`).
+        """
+        kept = checked_attributes(attributes, path)
+        share_attributes(find_array(self._path(path), os.fspath(path)), kept)
 
     def is_file(self, path: StrPath) -> bool:
         """Whether there is an array or a plane of a batch."""
-        folder = self._path(path)
-        return is_array(folder) or find_plane(folder.parent, folder.name) is not None
+        return is_array(self._path(path)) or self._plane(path) is not None
 
     def is_dir(self, path: StrPath) -> bool:
         """Whether there is a folder that is not an array."""
@@ -265,7 +270,7 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
 
         A well that was saved as a batch is listed as its planes; its arrays only below itself.
         """
-        wanted = None if extensions is None else tuple(extensions)
+        wanted = endings(extensions)
         found = set(walk(self._folder(directory), recursive=recursive))
         chosen = (n for n in found if matches(n.rpartition("/")[2], pattern, wanted))
         return [join(directory, name) for name in natural(chosen)]
@@ -290,7 +295,7 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         if node is not None and node.kind == "array":
             self.delete_all(path)
         else:
-            folder.rmdir()
+            remove_empty(folder)
 
     def delete_all(self, path: StrPath) -> None:
         """Remove an array, or a folder and everything in it; its plate lists it no more."""
@@ -300,9 +305,10 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
 
     def move(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
         """Rename an array or folder; after an error it is where it was."""
-        start, end = self._pair(source, target)
+        start, end = self._pair(source, target, overwrite=overwrite)
         if start != end:
-            relocate(start, end, overwrite=overwrite)
+            refuse_existing(end, overwrite=overwrite)
+            move_whole(start, end, overwrite=overwrite)
             update_plates(start)
             update_plates(end)
 
@@ -311,7 +317,7 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         if self._is_plane(source):
             self.save(self.load(source), target, overwrite=overwrite)
             return
-        start, end = self._pair(source, target)
+        start, end = self._pair(source, target, overwrite=overwrite)
         if start == end:
             raise FileExistsError(errno.EEXIST, "source and target are the same", str(end))
         copy_folder(start, end, overwrite=overwrite)
@@ -333,7 +339,7 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         folder, name = self._path(path), os.fspath(path)
         if is_array(folder):
             return FileStat(name, is_dir=False, nbytes=nbytes_below(folder), kind="zarr")
-        plane = find_plane(folder.parent, folder.name)
+        plane = self._plane(path)
         if plane is not None:
             return FileStat(name, is_dir=False, nbytes=stored_nbytes(plane), kind="zarr")
         self._stored(path)
@@ -344,14 +350,15 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
 
         Objects of wells that were saved as batches are held against the checksums that were
         taken when they were written; other arrays are read, which finds what is cut short, has a
-        damaged index or cannot be decoded, but not every changed pixel.
+        damaged index, cannot be decoded, or is gone, but not every changed pixel. Arrays of other
+        programs may lack chunks, which stand for their fill value.
+
+        Names of what is damaged begin as ``directory`` does.
         """
         folder = self._path(directory)
         if not folder.exists():
             raise FileNotFoundError(errno.ENOENT, "no array or folder", os.fspath(directory))
-        found = dict(verify_below(folder, os.fspath(directory)))
-        damaged = {name: fault for name, fault in found.items() if fault is not None}
-        return Verification(len(found), damaged)
+        return verify(folder, os.fspath(directory))
 
     def _folder(self, path: StrPath) -> Path:
         folder = self._path(path)
@@ -361,9 +368,12 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
             raise NotADirectoryError(errno.ENOTDIR, "not a folder", os.fspath(path))
         return folder
 
-    def _is_plane(self, path: StrPath) -> bool:
+    def _plane(self, path: StrPath) -> StoredPlane | None:
         folder = self._path(path)
-        return not folder.is_dir() and find_plane(folder.parent, folder.name) is not None
+        return find_plane(folder.parent, folder.name, self._base)
+
+    def _is_plane(self, path: StrPath) -> bool:
+        return not self._path(path).is_dir() and self._plane(path) is not None
 
     def _stored(self, path: StrPath) -> Path:
         """Return an array's or folder's place; a plane of a batch has none of its own."""
@@ -371,14 +381,13 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         if folder.is_dir():
             return folder
         if self._is_plane(path):
-            raise UsageError(
-                f"{os.fspath(path)} is a plane of a stored image, not an array of its own",
-                hint="load it, or rearrange the folder of the whole image",
-            )
+            raise plane_error(path)
         raise FileNotFoundError(errno.ENOENT, "no array or folder", os.fspath(path))
 
-    def _pair(self, source: StrPath, target: StrPath) -> tuple[Path, Path]:
+    def _pair(self, source: StrPath, target: StrPath, *, overwrite: bool) -> tuple[Path, Path]:
         start, end = self._stored(source), self._path(target)
+        refuse_shadow(end, overwrite=overwrite)
         if start in end.parents or end in start.parents:
             raise OSError(errno.EINVAL, "one folder lies within the other", str(end))
+        refuse_hidden(start, end)
         return start, end

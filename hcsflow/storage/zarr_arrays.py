@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,9 +13,10 @@ import zarr
 from zarr.codecs import BloscCodec, GzipCodec
 
 from hcsflow.config import ZarrChunkStrategy, ZarrCompressor, ZarrConfig
-from hcsflow.errors import PlanRefusedError
 from hcsflow.ngff.model import ArrayLayout, Codec
-from hcsflow.storage.encoding import available_cores, max_bytes
+from hcsflow.ngff.objects import MAX_OBJECT_BYTES, encodes_at_most, object_shape
+from hcsflow.storage.chunks import Objects
+from hcsflow.storage.encoding import available_cores
 from hcsflow.storage.shards import open_writer
 
 if TYPE_CHECKING:
@@ -22,10 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MAX_OBJECT_BYTES", "create_array"]
-
-MAX_OBJECT_BYTES = 2**31 - 17
-"""Pixels that an object holds at most under ADAPTIVE: 2 GiB less the header of blosc."""
+__all__ = ["create_array"]
 
 Shape = tuple[int, ...]
 
@@ -41,8 +40,9 @@ def create_array(
     """Write one array; its metadata comes last, so it is there when it is complete.
 
     In Zarr 3 a chunk is a plane: the last two axes. WELL puts all of them into one shard,
-    ADAPTIVE cuts along the leading axes into shards of at most `MAX_OBJECT_BYTES`, FILE makes
-    each an object. In Zarr 2 these objects are the chunks.
+    ADAPTIVE cuts along the leading axes into shards of at most
+    `hcsflow.ngff.objects.MAX_OBJECT_BYTES`, FILE makes each an object. In Zarr 2 these objects are
+    the chunks, and as large as the codec encodes.
 
     Parameters
     ----------
@@ -60,8 +60,7 @@ def create_array(
     Raises
     ------
     PlanRefusedError
-        If the settings cannot be written: an object too large for the codec, a level that it
-        does not have.
+        If the settings cannot be written: an object too large for the codec.
     OSError
         If the system refuses to write; names the file.
 
@@ -75,7 +74,7 @@ def create_array(
     layout = _layout(array, config)
     cores = available_cores() if encoders is None else encoders
     try:
-        _write(folder, layout, array, encoders=min(cores, prod(_grid(layout))))
+        _write(folder, layout, array, encoders=min(cores, prod(Objects(layout).grid)))
         _write_metadata(folder, layout, attributes)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -85,8 +84,10 @@ def create_array(
 def _layout(array: NDArray[Any], config: ZarrConfig) -> ArrayLayout:
     zarr_format: Literal[2, 3] = 2 if config.ngff_version == "0.4" else 3
     codec = _codec(config)
-    chunks = _chunks(array, max_bytes(codec) or MAX_OBJECT_BYTES)
-    shards = _shards(array, chunks, config) if array.size and array.ndim else None
+    encoded = encodes_at_most(codec) or MAX_OBJECT_BYTES
+    chunks = _chunks(array, encoded)
+    limit = MAX_OBJECT_BYTES if zarr_format == 3 else min(MAX_OBJECT_BYTES, encoded)
+    shards = _shards(array, chunks, config, limit) if array.size and array.ndim else None
     if zarr_format == 2:  # objects are cut from the array as it lies: nothing to gather
         chunks, shards = shards or chunks, None
     return ArrayLayout(
@@ -105,50 +106,23 @@ def _layout(array: NDArray[Any], config: ZarrConfig) -> ArrayLayout:
 def _chunks(array: NDArray[Any], limit: int) -> Shape:
     """Return a plane, or as many of its rows as the codec takes."""
     plane = tuple(max(size, 1) for size in array.shape[-2:])
-    box = _box(plane, (1,) * len(plane), array.itemsize, limit)
+    box = object_shape(plane, (1,) * len(plane), itemsize=array.itemsize, limit=limit)
     return (1,) * (array.ndim - len(plane)) + box
 
 
-def _shards(array: NDArray[Any], chunks: Shape, config: ZarrConfig) -> Shape | None:
+def _shards(array: NDArray[Any], chunks: Shape, config: ZarrConfig, limit: int) -> Shape | None:
     if config.chunk_strategy is ZarrChunkStrategy.FILE:
         return None
-    is_cut = config.chunk_strategy is ZarrChunkStrategy.ADAPTIVE
-    limit = MAX_OBJECT_BYTES if is_cut else None
-    return _box(array.shape, chunks, array.itemsize, limit)
-
-
-def _box(shape: Shape, step: Shape, itemsize: int, limit: int | None) -> Shape:
-    """Return a box of whole steps, of the shape or cut evenly along its leading axes.
-
-    Examples
-    --------
-    >>> _box((10, 4, 4), (1, 4, 4), itemsize=2, limit=130)
-    (4, 4, 4)
-    >>> _box((3, 10, 4), (1, 2, 4), itemsize=2, limit=33)
-    (1, 4, 4)
-    """
-    counts = [-(-size // one) for size, one in zip(shape, step, strict=True)]
-    box = [count * one for count, one in zip(counts, step, strict=True)]
-    for axis, count in enumerate(counts):
-        nbytes = prod(box) * itemsize
-        if limit is None or nbytes <= limit:
-            break
-        fitting = max(limit * count // nbytes, 1)
-        pieces = -(-count // fitting)
-        box[axis] = -(-count // pieces) * step[axis]
-    return tuple(box)
-
-
-def _grid(layout: ArrayLayout) -> Shape:
-    sides = zip(layout.shape, layout.chunks, strict=True)
-    return tuple(-(-size // chunk) for size, chunk in sides)
+    if config.chunk_strategy is ZarrChunkStrategy.WELL:
+        limit = sys.maxsize
+    return object_shape(array.shape, chunks, itemsize=array.itemsize, limit=limit)
 
 
 def _write(folder: Path, layout: ArrayLayout, array: NDArray[Any], encoders: int) -> None:
     frozen = array.view()
     frozen.flags.writeable = False  # the call lasts as long as the writer: no copy
     with open_writer(folder, layout, encoders=encoders) as writer:
-        for index in np.ndindex(_grid(layout)):
+        for index in np.ndindex(Objects(layout).grid):
             sides = zip(index, layout.chunks, strict=True)
             writer.append(index, frozen[tuple(slice(i * n, (i + 1) * n) for i, n in sides)])
         writer.close()
@@ -173,10 +147,6 @@ def _codec(config: ZarrConfig) -> Codec:
     level = config.compression_level
     if config.compressor is ZarrCompressor.NONE:
         return Codec("none", cname="", level=0, shuffle=False)
-    if not 0 <= level <= 9:
-        raise PlanRefusedError(
-            f"compression_level {level} is not in 0 to 9", hint="1 is fast, 9 is small"
-        )
     if config.compressor in (ZarrCompressor.ZLIB, ZarrCompressor.GZIP):
         return Codec("gzip", cname="", level=level, shuffle=False)
     cname = "lz4" if config.compressor is ZarrCompressor.LZ4 else "zstd"

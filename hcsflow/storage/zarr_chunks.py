@@ -23,6 +23,7 @@ import numcodecs
 import numpy as np
 
 from hcsflow.errors import PlaneError
+from hcsflow.storage.shards import ABSENT
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from hcsflow.storage.zarr_nodes import Node
 
-__all__ = ["DAMAGE", "ChunkReader", "damaged", "native", "open_chunks"]
+__all__ = ["DAMAGE", "TOO_LARGE", "ChunkReader", "damaged", "native", "open_chunks"]
 
 DAMAGE = (
     ValueError, RuntimeError, LookupError, TypeError, EOFError, struct.error, zlib.error,
@@ -39,7 +40,9 @@ DAMAGE = (
 )  # fmt: skip
 """What decoders raise on damaged data."""
 
-ABSENT = 2**64 - 1
+TOO_LARGE = (ValueError, MemoryError, OverflowError)
+"""What numpy raises on shapes that no memory holds."""
+
 _CODECS = {"blosc", "gzip", "zstd"}
 _CODECS_V2 = {*_CODECS, "zlib", "lz4", "bz2", "lzma"}
 _INDEX_CODECS = [
@@ -191,7 +194,10 @@ class ChunkReader:
     def read_all(self) -> NDArray[Any] | None:
         """Return the whole array; None if a chunk of it is absent. Errors as for `read`."""
         counts = [-(-size // one) for size, one in zip(self.shape, self.chunks, strict=True)]
-        found = np.empty(self.shape, self._form.dtype.newbyteorder("="))
+        try:
+            found = np.empty(self.shape, self._form.dtype.newbyteorder("="))
+        except TOO_LARGE as error:
+            raise damaged(self.folder, f"its shape is {list(self.shape)}: {error}") from error
         for chunk in np.ndindex(*counts):
             sides = zip(chunk, self.chunks, self.shape, strict=True)
             place = tuple(slice(i * n, min(i * n + n, size)) for i, n, size in sides)

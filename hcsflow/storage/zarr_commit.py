@@ -1,4 +1,9 @@
-"""Folders that appear whole under their name, or not at all."""
+"""Folders that appear whole under their name, or not at all.
+
+What a process that was killed left unfinished goes when another one of the same machine writes to
+the folder for the first time. It is told by its name, which says whose it is; what holds the only
+copy of something has another name, and is never removed.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,23 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
 from pathlib import Path
 from uuid import uuid4
 
-from hcsflow.storage.zarr_nodes import PART
+from hcsflow.storage.zarr_nodes import BATCHES, PART
 
-__all__ = ["copy_folder", "part_of", "refuse_existing", "relocate", "remove", "replacing"]
+__all__ = [
+    "copy_folder",
+    "made_parents",
+    "part_of",
+    "put_in_place",
+    "refuse_existing",
+    "remove",
+    "remove_empty",
+    "replacing",
+    "sweep",
+]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -24,6 +40,94 @@ _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 def part_of(target: Path) -> Path:
     """Return a new name beside a folder for what is not finished."""
     return target.with_name(f".{uuid4().hex}{PART}")
+
+
+def _draft_of(target: Path) -> Path:
+    """Return such a name for what nobody misses if this process dies."""
+    return target.with_name(f".{_here()}-{os.getpid()}-{uuid4().hex}{PART}")
+
+
+@cache
+def _here() -> str:
+    """Return what tells the processes that this one can see by number from all others."""
+    if sys.platform != "linux":
+        return "unknown"
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot.replace('-', '')}.{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return "unknown"
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes of this machine left unfinished directly in a folder.
+
+    Whether a process lives can be asked on Linux only; elsewhere nothing is removed.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(PART) and _lives(entry.name) is False:
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+_sweep_once = lru_cache(maxsize=4096)(sweep)
+
+
+def _lives(name: str) -> bool | None:
+    """Whether who writes a draft of this name lives; None where that cannot be told."""
+    here, _, rest = name[1:].partition("-")
+    process = rest.partition("-")[0]
+    if here == "unknown" or here != _here() or not process.isdecimal():
+        return None
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder in which nothing is listed: what is left unfinished in it goes too.
+
+    Raises
+    ------
+    OSError
+        If anything else is in it, or a process of this machine is writing into it.
+    """
+    left = list(folder.iterdir())
+    if any(
+        one.name != BATCHES and (not one.name.endswith(PART) or _lives(one.name)) for one in left
+    ):
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(folder))
+    for one in left:
+        if one.is_dir() and not one.is_symlink():
+            shutil.rmtree(one)
+        else:
+            one.unlink()
+    folder.rmdir()
+
+
+@contextmanager
+def _naming(part: Path, target: Path) -> Iterator[None]:
+    """Let the errors of the system name ``target`` where they name what is in the making."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            named = error.filename or part, error.filename2
+            known = [_known(name, part, target) for name in named if name is not None]
+            error.filename, error.filename2 = (*dict.fromkeys(known), None)[:2]
+        raise
+
+
+def _known(name: str | bytes | Path | int, part: Path, target: Path) -> str:
+    """Return the name that a caller knows: ``target``'s for all that lies in ``part``."""
+    if isinstance(name, int):  # an open file
+        return os.fspath(target)
+    path = Path(os.fsdecode(name))
+    return os.fspath(target if path.is_relative_to(part) else path)
 
 
 @contextmanager
@@ -50,8 +154,9 @@ def replacing(
         If something is there and may not be replaced, also where it came in the meantime.
     """
     refuse_existing(target, overwrite=overwrite)
-    folder = part_of(target)
-    with _made_parents(target):
+    folder = _draft_of(target)
+    with made_parents(target), _naming(folder, target):
+        _sweep_once(target.parent)
         try:
             yield folder
             _publish(folder, target, overwrite=overwrite, after=after)
@@ -62,7 +167,26 @@ def replacing(
 def copy_folder(start: Path, end: Path, *, overwrite: bool) -> None:
     """Copy a folder without what is unfinished in it; errors as for `replacing`."""
     with replacing(end, overwrite=overwrite) as folder:
-        shutil.copytree(start, folder, ignore=shutil.ignore_patterns(f"*{PART}"))
+        _copy_below(start, folder)
+
+
+def _copy_below(start: Path, folder: Path) -> None:
+    """Copy a folder; unlike `shutil.copytree` it ends at the first error, which stays as it is.
+
+    Links to folders stay links, as they may lead anywhere, also back here.
+    """
+    folder.mkdir()
+    with os.scandir(start) as entries:
+        for entry in entries:
+            if entry.name.endswith(PART):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                _copy_below(Path(entry.path), folder / entry.name)
+            elif entry.is_symlink() and not entry.is_file():
+                (folder / entry.name).symlink_to(Path(entry.path).readlink())
+            else:
+                shutil.copy2(entry.path, folder / entry.name)
+    shutil.copystat(start, folder)
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
@@ -74,33 +198,14 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
 
 def remove(target: Path) -> None:
     """Remove a folder and everything in it; no reader meets a half-removed one."""
-    old = part_of(target)
-    target.rename(old)
-    shutil.rmtree(old)
-
-
-def relocate(start: Path, end: Path, *, overwrite: bool) -> None:
-    """Move a folder, to another file system too; after an error it is where it was.
-
-    Raises
-    ------
-    FileExistsError
-        If something is there and may not be replaced.
-    """
-    refuse_existing(end, overwrite=overwrite)
-    staged = part_of(end)
-    with _made_parents(end):
-        shutil.move(start, staged)
-        try:
-            _publish(staged, end, overwrite=overwrite, after=None)
-        except BaseException:
-            shutil.move(staged, start)
-            raise
-    shutil.rmtree(staged, ignore_errors=True)
+    old = _draft_of(target)
+    with _naming(old, target):
+        target.rename(old)
+        shutil.rmtree(old)
 
 
 @contextmanager
-def _made_parents(target: Path) -> Iterator[None]:
+def made_parents(target: Path) -> Iterator[None]:
     """Make the folders above a path; after an error those that are empty go again."""
     made = []
     folder = target.parent
@@ -120,21 +225,57 @@ def _made_parents(target: Path) -> Iterator[None]:
 def _publish(
     folder: Path, target: Path, *, overwrite: bool, after: Callable[[], None] | None
 ) -> None:
-    """Put a folder in place; the old one goes to ``folder``."""
-    is_swap = _put(folder, target, overwrite=overwrite)
+    """Put a folder in place; the old one goes to ``folder``.
+
+    What another has put there by the time that ``after`` fails is not taken back.
+    """
+    ours = _identity(folder)
+    is_swap = put_in_place(folder, target, overwrite=overwrite)
     try:
         if after is not None:
             after()
     except BaseException:
-        if is_swap:
+        if _identity(target) != ours:
+            pass
+        elif is_swap:
             _swap(folder, target)
         else:
             target.rename(folder)
         raise
 
 
-def _put(folder: Path, target: Path, *, overwrite: bool) -> bool:
-    """Rename or swap a folder into place; return whether there is an old one."""
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    """Return what tells a folder from another of its name, also from one with its old inode."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+def put_in_place(folder: Path, target: Path, *, overwrite: bool) -> bool:
+    """Rename a folder; one that has the name goes to ``folder`` instead.
+
+    Atomic on Linux (``renameat2``) where the file system can exchange; elsewhere there is none
+    of the two for the moment of a rename.
+
+    Parameters
+    ----------
+    folder, target : Path
+        On one file system; the folder of ``target`` must exist.
+    overwrite : bool
+        Whether it may take the place of another folder; of an empty one it always may.
+
+    Returns
+    -------
+    bool
+        Whether there is an old one, in ``folder`` now.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there and may not be replaced.
+    """
     while True:
         try:
             folder.rename(target)
@@ -154,7 +295,7 @@ def _put(folder: Path, target: Path, *, overwrite: bool) -> bool:
 def _swap(folder: Path, target: Path) -> None:
     """Swap two folders, at once where the system can."""
     if not _exchange(folder, target):
-        aside = part_of(target)
+        aside = part_of(folder)
         target.rename(aside)
         folder.rename(target)
         aside.rename(folder)

@@ -6,11 +6,14 @@ and inode, and was not written within the resolution of a file system's clock.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sys
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -19,8 +22,13 @@ from uuid import uuid4
 
 from hcsflow.errors import PlaneError
 
+if sys.platform != "win32":
+    import fcntl
+
 __all__ = [
+    "BATCHES",
     "PART",
+    "WHOLE",
     "Cache",
     "Node",
     "Signature",
@@ -29,12 +37,19 @@ __all__ = [
     "is_array",
     "node_of",
     "put_group",
+    "share_attributes",
     "signature_of",
     "write_json",
 ]
 
 PART = ".hcsflow-part"
 """How names of unfinished files and folders end."""
+
+BATCHES = ".hcsflow-batches"
+"""Name of an empty file in folders that hold batches of planes other than wells."""
+
+WHOLE = "hcsflow:whole"
+"""Attribute of arrays that were written with all their chunks: none may be absent."""
 
 SETTLING_NS = 100_000_000
 """Twice written within this time, a file may show the same times: its parse is not kept."""
@@ -220,6 +235,48 @@ def add_attributes(node: Node, attributes: Mapping[str, Any]) -> None:
         write_json(node.folder / V2_ATTRIBUTES, merged)
 
 
+def share_attributes(node: Node, attributes: Mapping[str, Any]) -> None:
+    """Add attributes as others may do at the same time: none are lost.
+
+    Writers wait for each other: threads by a lock, processes by one of the system on the folder,
+    where its file system has such. An array that is replaced meanwhile is given them again.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is removed meanwhile.
+    """
+    wanted = {**attributes}
+    while True:
+        with _alone(node.folder):
+            now = node_of(node.folder)
+            if now is None:
+                raise FileNotFoundError(errno.ENOENT, "no array any more", os.fspath(node.folder))
+            add_attributes(now, wanted)
+        now = node_of(node.folder)
+        if now is not None and wanted.keys() <= now.attributes.keys():
+            return
+
+
+_writers = Lock()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Be the only one that changes a folder's attributes; on Windows, of this process."""
+    with _writers:
+        if sys.platform == "win32":
+            yield
+            return
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(opened, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(opened)
+
+
 def put_group(folder: Path, zarr_format: int, attributes: Mapping[str, Any]) -> None:
     """Make a folder a group with these attributes, or give them to the group that it is."""
     if zarr_format == 3:
@@ -252,5 +309,8 @@ def write_json(file: Path, document: Mapping[str, Any]) -> None:
     try:
         part.write_bytes(data)
         part.replace(file)
+    except OSError as error:
+        error.filename, error.filename2 = os.fspath(file), None  # nobody knows the part
+        raise
     finally:
         part.unlink(missing_ok=True)

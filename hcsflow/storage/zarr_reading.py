@@ -11,14 +11,14 @@ import numpy as np
 import zarr
 
 from hcsflow.errors import PlaneError
-from hcsflow.storage.well_index import StoredPlane, find_plane
-from hcsflow.storage.zarr_chunks import DAMAGE, ChunkReader, damaged, native, open_chunks
-from hcsflow.storage.zarr_nodes import Node, node_of
+from hcsflow.storage.well_index import StoredPlane, checksums_of, find_plane
+from hcsflow.storage.zarr_chunks import DAMAGE, TOO_LARGE, ChunkReader, damaged, native, open_chunks
+from hcsflow.storage.zarr_nodes import WHOLE, Node, node_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["find_array", "open_lazily", "read_array", "read_planes", "stored_nbytes"]
+__all__ = ["find_array", "open_lazily", "read_all", "read_array", "read_planes", "stored_nbytes"]
 
 TRIES = 100
 """How often something that is replaced while it is read is read again."""
@@ -78,14 +78,15 @@ def open_lazily(node: Node) -> Any:
     PlaneError
         If it is damaged, or has a codec or dtype that cannot be read.
     """
-    filters = node.document.get("filters") or () if node.zarr_format == 2 else ()
-    if any(isinstance(one, Mapping) and one.get("id") == "pickle" for one in filters):
+    document = node.document if node.zarr_format == 2 else {}
+    codecs = (*(document.get("filters") or ()), document.get("compressor"))
+    if any(isinstance(one, Mapping) and one.get("id") == "pickle" for one in codecs):
         raise damaged(node.file, "its elements are pickles, and reading one runs code")
     try:
         return zarr.open_array(node.folder, mode="r", zarr_format=node.zarr_format)
     except FileNotFoundError:
         raise
-    except DAMAGE as error:
+    except (*DAMAGE, *TOO_LARGE) as error:
         raise damaged(node.file, error) from error
 
 
@@ -113,52 +114,92 @@ def _whole(node: Node) -> NDArray[Any]:
             pixels = reader.read_all()
         if pixels is not None:
             return pixels
+        _refuse_gone(node)
     array = open_lazily(node)  # knows more codecs, and what stands for chunks that are absent
     try:
         return native(np.asarray(array[...]))
-    except DAMAGE as error:
+    except (*DAMAGE, *TOO_LARGE) as error:
         raise damaged(node.folder, error) from error
 
 
-def read_planes(store: Path, names: Sequence[str]) -> list[NDArray[Any]]:
-    """Return named planes of a store, each array opened once.
+def _refuse_gone(node: Node) -> None:
+    """Refuse an array that lacks a chunk, unless it never had it.
+
+    What a batch or another program left out is absent by design; of a batch, all objects are
+    known by their checksums.
+    """
+    if node.attributes.get(WHOLE):
+        raise damaged(node.folder, "it was written whole, and one of its chunks is missing")
+    for above in (node.folder.parent, node.folder.parent.parent):
+        group = node_of(above)
+        recorded = {} if group is None else checksums_of(group)
+        for name in recorded:
+            file = above / name
+            if file.is_relative_to(node.folder) and not file.exists():
+                raise damaged(file, "the object is missing")
+
+
+def read_all(
+    folders: Sequence[Path], paths: Sequence[str], base: Path | None
+) -> list[NDArray[Any]]:
+    """Return what is at each place, an array or a named plane; errors as for both."""
+    found: dict[int, NDArray[Any]] = {}
+    planes: dict[Path, dict[int, str]] = {}
+    for number, (folder, path) in enumerate(zip(folders, paths, strict=True)):
+        if folder.exists():
+            found[number] = read_array(folder, path)
+        else:
+            planes.setdefault(folder.parent, {})[number] = folder.name
+    for store, names in planes.items():
+        found.update(zip(names, read_planes(store, [*names.values()], base), strict=True))
+    return [found[number] for number in range(len(paths))]
+
+
+def read_planes(store: Path, names: Sequence[str], base: Path | None = None) -> list[NDArray[Any]]:
+    """Return named planes of a store, each array opened once; none from out of ``base``.
 
     Raises
     ------
+    PathError
+        If a link leads out of the base.
     FileNotFoundError
         If a name is not there.
     PlaneError
         If a plane is damaged, or missing although its batch has its name.
     """
     found: dict[str, NDArray[Any]] = {}
-    for group in _grouped(store, names).values():
-        found.update(zip(group, _read_together(store, group), strict=True))
+    for group in _grouped(store, names, base).values():
+        found.update(zip(group, _read_together(store, group, base), strict=True))
     if len(found) == len(names):
         return [found[name] for name in names]
     return [found[name].copy() for name in names]  # asked for twice, a plane is two arrays
 
 
-def _grouped(store: Path, names: Sequence[str]) -> dict[Path, dict[str, StoredPlane]]:
+def _grouped(
+    store: Path, names: Sequence[str], base: Path | None
+) -> dict[Path, dict[str, StoredPlane]]:
     """Return where planes lie, those of one array together."""
     groups: dict[Path, dict[str, StoredPlane]] = {}
     for name in dict.fromkeys(names):
-        plane = _find(store, name)
+        plane = _find(store, name, base)
         groups.setdefault(plane.array, {})[name] = plane
     return groups
 
 
-def _read_together(store: Path, group: dict[str, StoredPlane]) -> list[NDArray[Any]]:
+def _read_together(
+    store: Path, group: dict[str, StoredPlane], base: Path | None
+) -> list[NDArray[Any]]:
     """Return planes that one array holds."""
     return _steady(
         list(group.values()),
-        lambda: [_find(store, name) for name in group],
+        lambda: [_find(store, name, base) for name in group],
         _read_group,
         lambda planes: [plane.group for plane in planes],
     )
 
 
-def _find(store: Path, name: str) -> StoredPlane:
-    plane = find_plane(store, name)
+def _find(store: Path, name: str, base: Path | None) -> StoredPlane:
+    plane = find_plane(store, name, base)
     if plane is None:
         raise FileNotFoundError(errno.ENOENT, "no array or plane", str(store / name))
     return plane
@@ -190,7 +231,7 @@ def _read_lazily(array: Any, plane: StoredPlane, node: Node) -> NDArray[Any]:
         raise damaged(plane.array, f"{array.shape} has no plane at {list(plane.start)}")
     try:
         return native(np.asarray(array[tuple(cut)])).reshape(plane.shape_yx)
-    except DAMAGE as error:
+    except (*DAMAGE, *TOO_LARGE) as error:
         raise damaged(node.folder, error) from error
 
 

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from hcsflow.errors import PlaneError
+from hcsflow.storage.abc import Verification
 from hcsflow.storage.objects import checksum_of
-from hcsflow.storage.well_index import checksums_of, iter_planes, names_of
+from hcsflow.storage.paths import join
+from hcsflow.storage.well_index import checksums_of, iter_planes, mark_batch, names_of
 from hcsflow.storage.well_plates import finish_plate, is_plate, wells_of
 from hcsflow.storage.zarr_commit import copy_folder
 from hcsflow.storage.zarr_nodes import PART, Node, holds_node, is_array, node_of, put_group
 from hcsflow.storage.zarr_reading import read_array
+from hcsflow.storage.zarr_writing import refuse_hidden, refuse_shadow
 
-__all__ = ["folders", "mirror", "nbytes_below", "update_plates", "verify_below", "walk"]
+__all__ = ["folders", "mirror", "nbytes_below", "update_plates", "verify", "walk"]
 
 
 def folders(folder: Path) -> Iterator[str]:
-    """Yield the names of the folders in a folder; unfinished ones are not there."""
+    """Yield the names of the folders in a folder: no links, and nothing unfinished."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.name.endswith(PART) and entry.is_dir():
+            if not entry.name.endswith(PART) and entry.is_dir(follow_symlinks=False):
                 yield entry.name
 
 
@@ -50,14 +54,19 @@ def mirror(source: Path, target: Path, *, recursive: bool, overwrite: bool) -> N
 
     Groups above them become groups there too, and plates list what is there.
     """
+    refuse_shadow(target, overwrite=False)
     for name in folders(source):
         entry = source / name
         if is_array(entry) or _is_batch(entry):
+            refuse_shadow(target / name, overwrite=overwrite)
+            refuse_hidden(entry, target / name)
             copy_folder(entry, target / name, overwrite=overwrite)
+            mark_batch(target / name)
         elif recursive:
             mirror(entry, target / name, recursive=True, overwrite=overwrite)
     if not recursive:
         for well in filter(_is_batch, wells_of(source).values()):
+            refuse_hidden(well, target / well.relative_to(source))
             copy_folder(well, target / well.relative_to(source), overwrite=overwrite)
     group = node_of(source)
     target.mkdir(parents=True, exist_ok=True)
@@ -77,14 +86,26 @@ def nbytes_below(folder: Path) -> int:
 
 
 def update_plates(folder: Path) -> None:
-    """List the wells anew of the plates that a folder was or is a row or well of."""
+    """List the wells anew of the plates that a folder was or is a row or well of.
+
+    Where it is a batch of other planes, the folder it lies in is marked.
+    """
+    with suppress(PlaneError):  # what is damaged names no planes
+        mark_batch(folder)
     for store in (folder.parent, folder.parent.parent):
         node = node_of(store) if holds_node(store) else None
         if node is not None and is_plate(node):
             finish_plate(store)
 
 
-def verify_below(folder: Path, path: str) -> Iterator[tuple[str, str | None]]:
+def verify(folder: Path, path: str) -> Verification:
+    """Check arrays and batches at and below a folder, which ``path`` names."""
+    found = dict(_verify_below(folder, path))
+    damaged = {name: fault for name, fault in found.items() if fault is not None}
+    return Verification(len(found), damaged)
+
+
+def _verify_below(folder: Path, path: str) -> Iterator[tuple[str, str | None]]:
     """Check arrays and batches at and below a folder.
 
     Yields
@@ -103,10 +124,10 @@ def verify_below(folder: Path, path: str) -> Iterator[tuple[str, str | None]]:
     recorded = {} if node is None else checksums_of(node)
     if node is not None and recorded:
         for name, checksum in recorded.items():
-            yield f"{path}/{name}".lstrip("/"), _difference(node, name, checksum)
+            yield join(path, name), _difference(node, name, checksum)
         return
     for name in sorted(folders(folder)):
-        yield from verify_below(folder / name, f"{path}/{name}".lstrip("/"))
+        yield from _verify_below(folder / name, join(path, name))
 
 
 def _fault_of(folder: Path, path: str) -> str | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hcsflow.errors import PlaneError, UsageError
+from hcsflow.config import ZarrConfig
+from hcsflow.errors import PlaneError, PlanRefusedError, UsageError
 from hcsflow.storage.incoming import as_numbers
 from hcsflow.storage.paths import StrPath
 from hcsflow.storage.well_batches import (
@@ -18,21 +21,59 @@ from hcsflow.storage.well_batches import (
     stacked,
     write_well,
 )
-from hcsflow.storage.well_index import describe, find_plane, names_of
+from hcsflow.storage.well_index import (
+    describe,
+    find_plane,
+    holder_of,
+    mark_batch,
+    names_of,
+)
 from hcsflow.storage.well_plates import finish_plate, refuse_other_plate, well_folder
 from hcsflow.storage.zarr_arrays import create_array
 from hcsflow.storage.zarr_commit import replacing
-from hcsflow.storage.zarr_nodes import node_of
+from hcsflow.storage.zarr_nodes import WHOLE, node_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hcsflow.config import ZarrConfig
-
-__all__ = ["numbers", "refuse_place", "save_planes", "store_and_names"]
+__all__ = [
+    "checked_attributes",
+    "checked_config",
+    "numbers",
+    "plane_error",
+    "refuse_hidden",
+    "refuse_place",
+    "refuse_shadow",
+    "save_planes",
+    "store_and_names",
+]
 
 _MAX_ITEMSIZE = {"b": 1, "u": 8, "i": 8, "f": 8, "c": 16}
 """Largest numbers that Zarr has a name for, by kind, in bytes."""
+
+
+def checked_config(given: object, default: ZarrConfig) -> ZarrConfig:
+    """Return the settings of a call, or the backend's own.
+
+    Raises
+    ------
+    UsageError
+        If they are no `ZarrConfig`.
+    PlanRefusedError
+        If the compression level is no whole number.
+    """
+    config = default if given is None else given
+    if not isinstance(config, ZarrConfig):
+        raise UsageError(
+            f"zarr_config must be a ZarrConfig, got {type(config).__name__} {config!r}",
+            hint="e.g. zarr_config=ZarrConfig(chunk_strategy='file')",
+        )
+    if not isinstance(config.compression_level, int):
+        raise PlanRefusedError(
+            f"compression_level must be a whole number, 1 to 9, got {config.compression_level!r}",
+            hint="1 is fast, 9 is small",
+        )
+    return config
 
 
 def numbers(data: Any, path: StrPath) -> NDArray[Any]:
@@ -55,6 +96,25 @@ def numbers(data: Any, path: StrPath) -> NDArray[Any]:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
+def checked_attributes(attributes: Mapping[str, Any] | None, path: StrPath) -> dict[str, Any]:
+    """Return attributes that JSON can hold.
+
+    Raises
+    ------
+    UsageError
+        If it cannot: it has no NaN and no infinity, and no objects of numpy.
+    """
+    given = dict(attributes or {})
+    try:
+        json.dumps(given, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{os.fspath(path)}: its attributes cannot be JSON: {error}",
+            hint="give text, numbers, lists and mappings of them; None for NaN",
+        ) from error
+    return given
+
+
 def store_and_names(paths: Sequence[StrPath]) -> tuple[str, list[str]]:
     """Return the folder that all paths of a batch lie in, and their names in it.
 
@@ -75,10 +135,31 @@ def refuse_place(target: Path, *, overwrite: bool) -> None:
 
     Raises
     ------
-    NotADirectoryError
-        If a folder above is an array.
     IsADirectoryError
         If a folder of other things would be replaced.
+    UsageError, FileExistsError, NotADirectoryError
+        As for `refuse_shadow`.
+    """
+    refuse_shadow(target, overwrite=overwrite)
+    _refuse_folder(target, overwrite=overwrite)
+
+
+def _refuse_folder(target: Path, *, overwrite: bool) -> None:
+    if overwrite and target.is_dir() and any(target.iterdir()) and not _is_unit(target):
+        raise IsADirectoryError(
+            errno.EISDIR, "a folder, not an array: delete it first", str(target)
+        )
+
+
+def refuse_shadow(target: Path, *, overwrite: bool) -> None:
+    """Refuse a place below an array, and the name of a plane that a batch keeps.
+
+    Raises
+    ------
+    NotADirectoryError
+        If a folder above is an array, or a plane.
+    FileExistsError, UsageError
+        If the place is a plane's: without, and with ``overwrite``, as it is not to be replaced.
     """
     for above in target.parents:
         node = node_of(above)
@@ -86,10 +167,48 @@ def refuse_place(target: Path, *, overwrite: bool) -> None:
             raise NotADirectoryError(
                 errno.ENOTDIR, f"{above} is an array, not a folder", str(target)
             )
-    if overwrite and target.is_dir() and any(target.iterdir()) and not _is_unit(target):
-        raise IsADirectoryError(
-            errno.EISDIR, "a folder, not an array: delete it first", str(target)
-        )
+        if node is None and not above.exists() and holder_of(above.parent, above.name):
+            raise NotADirectoryError(
+                errno.ENOTDIR, f"{above} is a plane of a batch, not a folder", str(target)
+            )
+    holder = None if os.path.lexists(target) else holder_of(target.parent, target.name)
+    if holder is not None and overwrite:
+        raise plane_error(target)
+    if holder is not None:
+        raise FileExistsError(errno.EEXIST, f"a plane of {holder}", str(target))
+
+
+def refuse_hidden(start: Path, end: Path) -> None:
+    """Refuse to bring a batch to where arrays have the names of its planes.
+
+    Raises
+    ------
+    FileExistsError
+        If one has.
+    """
+    try:
+        node = node_of(start)
+    except PlaneError:
+        return  # what is damaged may still be moved; it names no planes
+    if node is None:
+        return
+    store = end.parent if node.kind == "array" else end.parent.parent
+    for name in names_of(node):
+        _refuse_array(store / name)
+
+
+def _refuse_array(place: Path) -> None:
+    if os.path.lexists(place):
+        text = "an array or folder of its own: delete it first"
+        raise FileExistsError(errno.EEXIST, text, str(place))
+
+
+def plane_error(path: StrPath) -> UsageError:
+    """Return the error for changing a plane of a batch by itself."""
+    return UsageError(
+        f"{os.fspath(path)} is a plane of a stored image, not an array of its own",
+        hint="load it, or rearrange the folder of the whole image",
+    )
 
 
 def _is_unit(folder: Path) -> bool:
@@ -102,7 +221,7 @@ def _is_unit(folder: Path) -> bool:
 
 
 def save_planes(
-    store: Path,
+    place: Callable[[str], Path],
     names: Sequence[str],
     planes: Sequence[NDArray[Any]],
     *,
@@ -110,24 +229,34 @@ def save_planes(
     config: ZarrConfig,
     overwrite: bool,
 ) -> None:
-    """Write a batch into a store; see `ZarrStorageBackend.save_batch`."""
+    """Write a batch into a store; see `ZarrStorageBackend.save_batch`.
+
+    ``place`` gives the folder of a path below the store, and refuses one that a link leads out of
+    the backend's base.
+    """
+    store = place("")
     check_names(names, chunk_name)
     require_alike(planes)
-    well = plane_set(names, planes[0])
+    well = plane_set(names, planes[0], chunk_name)
     if well is None:
-        target = store / chunk_name
+        if chunk_name in names:
+            raise UsageError(f"{chunk_name!r} is both a plane and the batch", hint="rename one")
+        target = place(chunk_name)
         _refuse_names(store, names, target)
         refuse_place(target, overwrite=overwrite)
-        with replacing(target, overwrite=overwrite) as folder:
+        mark = partial(mark_batch, target)
+        with replacing(target, overwrite=overwrite, after=mark) as folder:
             starts = {name: (index, 0, 0) for index, name in enumerate(names)}
             height, width = planes[0].shape
-            create_array(folder, stacked(planes), config, describe("", starts, (height, width)))
+            facts = describe("", starts, (height, width))
+            create_array(folder, stacked(planes), config, {**facts, WHOLE: True})
         return
     keys, held = well
-    target = store / well_folder(keys[0].well)
+    target = place(well_folder(keys[0].well))
     zarr_format = 2 if config.ngff_version == "0.4" else 3
     _refuse_names(store, names, target)
-    refuse_place(target, overwrite=overwrite)
+    refuse_shadow(target.parent, overwrite=False)  # a well is no plane: its row's need not be read
+    _refuse_folder(target, overwrite=overwrite)
     if config.write_plate_metadata:
         refuse_other_plate(node_of(store), zarr_format)  # type: ignore[arg-type]
 
@@ -140,10 +269,10 @@ def save_planes(
 
 
 def _refuse_names(store: Path, names: Sequence[str], target: Path) -> None:
-    """Refuse names that another batch of the store has: they could not be told apart."""
+    """Refuse names that an array or another batch has: they could not be told apart."""
     for name in names:
+        _refuse_array(store / name)
         found = find_plane(store, name)
         if found is not None and found.group.folder != target:
-            raise FileExistsError(
-                errno.EEXIST, f"a plane of {found.group.folder}", str(store / name)
-            )
+            text = f"a plane of {found.group.folder}: delete that first (delete_all)"
+            raise FileExistsError(errno.EEXIST, text, str(store / name))

@@ -222,6 +222,7 @@ def edges_of(dtype: str) -> NDArray[Any]:
         wanted = {0, 1, 2, info.min, info.max, *powers, *(-n for n in powers)}
         return np.resize(np.array([n for n in wanted if info.min <= n <= info.max], dtype), EDGES)
     halves = [0.5, 1.5, 2.5, 126.5, 127.5, 254.5, 255.5, 65534.5, 65535.5, 65504.0, 1e5, 1e30]
+    halves += [1 + 2**-11 + 2**-40, 1 + 3 * 2**-11 - 2**-40]  # once rounded to float32, in a middle
     ends = [float(np.finfo(dtype).max), float(np.finfo(dtype).tiny), math.inf]
     both = [sign * n for n in (0.0, *halves, *powers, *ends) for sign in (1, -1)]
     with np.errstate(over="ignore"):

@@ -2,7 +2,18 @@
 
 Subclass `BackendTests`, give a fixture ``backend`` that returns a new, empty backend, and run it
 with pytest. Attributes say where a backend differs by design; `BackendTests.damage` reaches past
-the code under test.
+the code under test. What is demanded, and a whole backend as an example, is written down
+in `hcsflow.storage.abc.StorageBackend`.
+
+Examples
+--------
+>>> class TestMine(BackendTests):
+...     makes_folders = is_shared = False  # where it differs by design
+...     # @pytest.fixture
+...     def backend(self):
+...         return MemoryStorageBackend()
+>>> from hcsflow.storage.memory import MemoryStorageBackend
+>>> TestMine().test_copy(MemoryStorageBackend())
 """
 
 from __future__ import annotations

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from hcsflow.config import ZarrConfig
+from hcsflow.storage.checksums import ChecksumBackend
 from hcsflow.storage.disk import DiskStorageBackend
 from hcsflow.storage.memory import MemoryStorageBackend
+from hcsflow.storage.shared_memory import SharedMemoryStorageBackend
 from hcsflow.storage.zarr import ZarrStorageBackend
 from hcsflow.testing.machine import BackendMachine
 
@@ -36,6 +40,18 @@ class SpillingMachine(BackendMachine):
         self.backend.close()
 
 
+class CompressingMachine(SpillingMachine):
+    """Some arrays stay in memory, the others lie on disk, compressed."""
+
+    def make_backend(self):
+        return MemoryStorageBackend(limit_bytes=20, cleanup_threshold=0.5, enable_compression=True)
+
+
+class SharedMachine(SpillingMachine):
+    def make_backend(self):
+        return SharedMemoryStorageBackend()
+
+
 class OnDisk(BackendMachine):
     kind = DiskStorageBackend
 
@@ -52,6 +68,21 @@ class ZarrMachine(OnDisk):
     kind = ZarrStorageBackend
 
 
+class Zarr2Machine(ZarrMachine):
+    kind = partial(ZarrStorageBackend, config=ZarrConfig(ngff_version="0.4"))
+
+
+class CheckedMachine(OnDisk):
+    """Checksums go with their files, whatever becomes of these."""
+
+    def make_backend(self):
+        return ChecksumBackend(super().make_backend())
+
+    def teardown(self):
+        assert self.backend.verify().is_sound
+        super().teardown()
+
+
 def play(machine, *, examples=EXAMPLES, phases=tuple(Phase)):
     run_state_machine_as_test(
         machine,
@@ -66,7 +97,19 @@ def play(machine, *, examples=EXAMPLES, phases=tuple(Phase)):
     )
 
 
-@pytest.mark.parametrize("machine", [MemoryMachine, SpillingMachine, OnDisk, ZarrMachine])
+MACHINES = (
+    MemoryMachine,
+    SpillingMachine,
+    CompressingMachine,
+    SharedMachine,
+    OnDisk,
+    CheckedMachine,
+    ZarrMachine,
+    Zarr2Machine,
+)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 def test_a_backend_is_as_a_dict(machine):
     play(machine)
 

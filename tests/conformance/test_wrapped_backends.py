@@ -47,7 +47,15 @@ class TestCheckedDisk(BackendTests):
         return ChecksumBackend(DiskStorageBackend(tmp_path))
 
 
-class TestCheckedTiff(BackendTests):
+class OtherChecked(BackendTests):
+    """As on disk; what other formats do in other processes has its own test."""
+
+    @pytest.mark.slow
+    def test_another_process(self, backend):
+        super().test_another_process(backend)
+
+
+class TestCheckedTiff(OtherChecked):
     suffix = ".tif"
     holds_odd_shapes = False
     dtypes = ("uint8", "uint16", "int32", "float32", "float64")
@@ -57,7 +65,7 @@ class TestCheckedTiff(BackendTests):
         return ChecksumBackend(DiskStorageBackend(tmp_path))
 
 
-class TestCheckedZarr(BackendTests):
+class TestCheckedZarr(OtherChecked):
     suffix = ".zarr"
 
     @pytest.fixture

@@ -21,21 +21,29 @@ class TestZarrStorageBackend(ZarrTests):
     __test__ = True
 
 
-class TestZarrOnePlaneAnObject(ZarrTests):
+class Variation(ZarrTests):
+    """The same backend with other settings, which have nothing to do with processes."""
+
+    @pytest.mark.slow
+    def test_another_process(self, backend):
+        super().test_another_process(backend)
+
+
+class TestZarrOnePlaneAnObject(Variation):
     __test__ = True
     config = ZarrConfig(chunk_strategy="file", compressor="lz4")
 
 
-class TestZarrAdaptiveGzip(ZarrTests):
+class TestZarrAdaptiveGzip(Variation):
     __test__ = True
     config = ZarrConfig(chunk_strategy="adaptive", compressor="gzip")
 
 
-class TestZarr2(ZarrTests):
+class TestZarr2(Variation):
     __test__ = True
     config = ZarrConfig(ngff_version="0.4")
 
 
-class TestZarr2OnePlaneAnObjectPlain(ZarrTests):
+class TestZarr2OnePlaneAnObjectPlain(Variation):
     __test__ = True
     config = ZarrConfig(ngff_version="0.4", chunk_strategy="file", compressor="none")

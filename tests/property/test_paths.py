@@ -172,4 +172,11 @@ def test_a_tilde_is_a_character(root):
 
 @given(st.lists(st.one_of(st.text(max_size=6), st.text(alphabet="aB012 ._-/+e", max_size=8))))
 def test_natural_order_is_that_of_natsort(names):
-    assert natural(names) == natsorted(names)
+    assert natural(names) == natsorted(sorted(names))
+
+
+@given(st.lists(st.text(alphabet="ab01²", max_size=4)), st.randoms(use_true_random=False))
+def test_natural_order_does_not_depend_on_the_order_given(names, random):
+    shuffled = random.sample(names, len(names))
+    assert natural(shuffled) == natural(names)
+    assert natural(["a1", "a01", "a001"]) == ["a001", "a01", "a1"]

@@ -1,13 +1,16 @@
 """Casts: saturating or refusing, half to even, and blind to the rest of the image."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hcsflow.arrays import cast, convert, to_numpy
+from hcsflow.arrays import cast, convert, is_installed, to_numpy
 from hcsflow.errors import MemoryConversionError
 
 WITHOUT_TORCH = "torch is not installed: pip install 'hcsflow[torch]'"
@@ -142,3 +145,72 @@ def test_torch_casts_integers_to_wide_floats():
     pytest.importorskip("torch", reason=WITHOUT_TORCH)
     array = np.array([-128, 127], np.int8)
     assert to_numpy(cast(convert(array, "torch"), "float64")).tolist() == [-128.0, 127.0]
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize(("values", "low"), [([0.5, 300.4], 0.5), ([-0.25, 1e9], -0.25)])
+def test_refusing_names_the_extremes_before_rounding(library, values, low):
+    if not is_installed(library):
+        pytest.skip(f"{library} is not installed")
+    array = convert(np.array(values, np.float32), library)
+    with pytest.raises(MemoryConversionError) as caught:
+        cast(array, "uint8", mode="refuse")
+    high = float(np.float32(values[1]))
+    assert f"values from {low} to {high} do not fit" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["uint12", "float", object(), None, 3])
+def test_what_is_no_dtype_is_a_conversion_error(dtype):
+    array = np.zeros(3, np.uint8)
+    if dtype == "float":
+        assert cast(array, dtype).dtype == np.float64
+        return
+    with pytest.raises(MemoryConversionError, match="is no dtype of numpy"):
+        cast(array, dtype)
+
+
+def test_a_masked_array_is_not_cast_without_its_mask():
+    masked = np.ma.array([1.0, 2.0], mask=[True, False])
+    with pytest.raises(MemoryConversionError, match=r"mask would be lost; say \.filled"):
+        cast(masked, "uint8")
+
+
+def test_complex_numbers_of_foreign_byte_order_are_refused_by_name():
+    with pytest.raises(MemoryConversionError, match="only bool, integers and floats"):
+        cast(np.zeros(2, ">c8"), "complex64")
+    assert cast(np.zeros(2, "complex64"), "complex64").dtype == np.complex64
+
+
+def middles():
+    """Return float64 on, just above and just below the middles between values of float16."""
+    half = np.arange(0, 0x7BFF, 7, dtype=np.uint16).view(np.float16)
+    middle = (half.astype(float) + np.nextafter(half, np.float16(np.inf)).astype(float)) / 2
+    return np.concatenate([sign * middle * (1 + step) for sign in (1, -1) for step in STEPS])
+
+
+STEPS = (0.0, 2.0**-50, -(2.0**-50), 2.0**-24, -(2.0**-24))
+
+
+@pytest.mark.parametrize(
+    "library", ["torch", pytest.param("tensorflow", marks=pytest.mark.tensorflow)]
+)
+def test_float64_becomes_float16_by_rounding_once(library):
+    if not is_installed(library):
+        pytest.skip(f"{library} is not installed")
+    values = middles()
+    found = to_numpy(cast(convert(values, library), "float16"))
+    np.testing.assert_array_equal(found, values.astype(np.float16))
+
+
+def test_jax_rounds_once_too_where_64_bits_are_enabled():
+    if not is_installed("jax"):
+        pytest.skip("jax is not installed")
+    code = """
+import numpy as np
+from hcsflow.arrays import cast, convert, to_numpy
+values = np.array([1 + 2**-11 + 2**-40, 1 + 3 * 2**-11 - 2**-40])
+found = to_numpy(cast(convert(values, "jax"), "float16"))
+assert found.tolist() == values.astype(np.float16).tolist(), found
+"""
+    environment = {**os.environ, "JAX_ENABLE_X64": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from hcsflow.arrays import conversion_path, convert, memory_type_of, to_numpy
+from hcsflow.arrays import conversion, conversion_path, convert, memory_type_of, to_numpy
 from hcsflow.errors import MemoryConversionError
 from hcsflow.testing.array_checks import why_absent
 
@@ -245,3 +245,46 @@ def test_a_deleted_jax_array_is_refused():
     with pytest.raises(MemoryConversionError, match="jax to numpy by asarray"):
         to_numpy(array)
     assert memory_type_of(array) == "jax"
+
+
+@pytest.mark.parametrize("target", ["numpy", "torch", "jax", "pyclesperanto"])
+def test_a_masked_array_is_refused_before_its_mask_is_lost(target):
+    masked = np.ma.masked_equal(_stack(), 3)
+    for given in (masked, np.ma.masked_array(_stack())):
+        with pytest.raises(
+            MemoryConversionError, match=r"mask would be lost; say \.filled\(value\)"
+        ):
+            convert(given, target)
+    assert to_numpy(masked.filled(0)).max() == masked.max()
+
+
+def test_other_subclasses_are_arrays_like_others(tmp_path):
+    mapped = np.memmap(tmp_path / "x", mode="w+", shape=(1, 2, 3))
+    assert convert(mapped, "numpy") is mapped
+    _need("torch")
+    assert np.shares_memory(to_numpy(convert(mapped, "torch")), mapped)
+    assert convert(np.zeros((1, 2)).view(np.matrix), "torch").shape == (1, 2)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.dtype("uint16"), ">u2"])
+def test_the_table_takes_a_dtype_as_numpy_has_it(dtype):
+    assert conversion("numpy", "torch", dtype) == "zero-copy"
+    assert conversion("numpy", "jax", dtype) == "copy"
+
+
+@pytest.mark.parametrize("dtype", ["uint12", object, None, np.complex128])
+def test_a_dtype_that_is_not_in_the_table_is_a_conversion_error(dtype):
+    with pytest.raises(MemoryConversionError, match="dtype must be one of bool"):
+        conversion("numpy", "torch", dtype)
+
+
+def test_c_types_of_one_size_are_one_dtype_to_torch():
+    _need("torch")
+    for kind in (np.ulonglong, np.longlong, np.uint64, np.int64, np.intc):
+        array = np.array([1, 2, 3], kind)
+        tensor = convert(array, "torch")
+        tensor[0] = 7
+        assert array.tolist() == [7, 2, 3]
+        assert str(tensor.dtype) == f"torch.{array.dtype.name}"
+        foreign = array.astype(array.dtype.newbyteorder(">"))
+        assert convert(foreign, "torch").tolist() == [7, 2, 3]

@@ -88,7 +88,7 @@ def test_mixed_types():
 
 
 def test_unknown_memory_types_are_refused_when_declared():
-    with pytest.raises(MemoryConversionError, match="unknown memory type"):
+    with pytest.raises(MemoryConversionError, match="is no memory type"):
         memory_types(input_type="numppy", output_type="numpy")
 
 

@@ -91,3 +91,10 @@ def test_bfloat16_has_one_name():
 
 def test_names():
     assert MEMORY_TYPES == ("numpy", "cupy", "torch", "tensorflow", "jax", "pyclesperanto")
+
+
+def test_asking_for_an_unknown_library_says_that_it_is_no_memory_type():
+    with pytest.raises(MemoryConversionError, match="'foo' is no memory type; there are numpy"):
+        is_installed("foo")
+    with pytest.raises(MemoryConversionError, match="'troch' is no memory type; did you mean"):
+        adapter_of("troch")

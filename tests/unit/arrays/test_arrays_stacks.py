@@ -88,7 +88,7 @@ def test_other_wrong_planes():
         stack_slices([np.zeros((4, 5)), np.zeros((4, 5), np.uint8)], "numpy")
     with pytest.raises(ContractError, match="plane 0 is a list"):
         stack_slices([[[1]]], "numpy")
-    with pytest.raises(MemoryConversionError, match="unknown memory type"):
+    with pytest.raises(MemoryConversionError, match="is no memory type"):
         stack_slices(_planes(), "opencv")
 
 

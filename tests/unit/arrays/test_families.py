@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hcsflow.arrays import convert, find_memory_type
-from hcsflow.arrays.families import address_of, freeze, lies_on_device, nbytes_of, thaw
+from hcsflow.arrays.families import (
+    address_of,
+    copied,
+    freeze,
+    lies_on_device,
+    nbytes_of,
+    thaw,
+)
 from hcsflow.errors import MemoryConversionError
 
 
@@ -176,3 +184,27 @@ def test_cuda_tensors_come_back_to_their_device():
     restored = thaw(*freeze(tensor))
     assert restored.is_cuda
     assert torch.equal(restored, tensor)
+
+
+def test_a_quantized_tensor_is_refused():
+    need("torch")
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tensor = torch.quantize_per_tensor(torch.arange(3.0), 0.5, 0, torch.qint8)
+    with pytest.raises(MemoryConversionError, match="quantized"):
+        freeze(tensor)
+
+
+@pytest.mark.parametrize(
+    "library",
+    ["numpy", "torch", "jax", pytest.param("tensorflow", marks=pytest.mark.tensorflow)],
+)
+def test_a_copy_lies_elsewhere(library):
+    need(library)
+    array = convert(np.arange(600, dtype=np.uint16), library)
+    other = copied(array)
+    assert find_memory_type(other) == library
+    assert address_of(other) != address_of(array)
+    np.testing.assert_array_equal(np.asarray(other), np.asarray(array))

@@ -1,5 +1,6 @@
 """Out of memory: recognized in every library, and the ladder that follows."""
 
+import errno
 import gc
 import importlib.util
 import logging
@@ -209,3 +210,35 @@ def test_a_full_gpu_is_recovered_from():
         )
     assert sum(pieces) == planes
     assert [record.rung for record in counts.oom][:2] == ["free", "halve"]
+
+
+def test_the_systems_own_error_is_recovered_from():
+    def attempt(_span):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    assert is_out_of_memory(OSError(errno.ENOMEM, "Cannot allocate memory"))
+    assert not is_out_of_memory(OSError(errno.ENOSPC, "No space left on device"))
+    assert recover(attempt, 1, where="x", on_cpu=lambda: lambda: "on the CPU") == "on the CPU"
+    with pytest.raises(FileNotFoundError):
+        recover(lambda _span: open("/nowhere"), 1, where="x")  # noqa: SIM115, PTH123
+
+
+def test_causes_that_go_round_in_a_circle_come_to_an_end():
+    one, other = RuntimeError("one"), RuntimeError("other")
+    one.__cause__, other.__cause__ = other, one
+    assert not is_out_of_memory(one)
+
+
+def test_spent_input_is_not_tried_again():
+    calls = []
+
+    def attempt(span):
+        calls.append(span)
+        raise MemoryError("no room")
+
+    with pytest.raises(OutOfMemoryError, match="had changed its input by then") as caught:
+        recover(attempt, 4, where="x", join=np.concatenate, is_spent=lambda: True)
+    assert len(calls) == 1
+    assert "oom_recovery=False" in caught.value.hint
+    assert "MemoryError: no room" in caught.value.__notes__[0]
+    assert 'raise MemoryError("no room")' in caught.value.__notes__[0]

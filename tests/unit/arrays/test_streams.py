@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from hcsflow.arrays.libraries import adapter_of
 from hcsflow.arrays.streams import thread_streams, wait_for
 
 
@@ -163,3 +164,27 @@ def test_cupy_works_on_the_threads_stream():
     (mine, result), _ = in_a_thread(streams), in_a_thread(streams)
     assert mine[0] == mine[1] != cupy.cuda.Stream.null.ptr
     assert float(result[-1]) == 1 << 20
+
+
+@pytest.mark.tensorflow
+def test_a_tensor_of_a_gpu_is_handed_on_whatever_stream_the_taker_names():
+    tf, torch = pytest.importorskip("tensorflow"), pytest.importorskip("torch")
+    adapter = adapter_of("tensorflow")
+    tensor = tf.constant([1, 2, 3])
+    with pytest.raises(RuntimeError, match="stream"):
+        tensor.__dlpack__(stream=1)
+    finished = adapter._Finished(tensor)  # what is given of a tensor on a GPU
+    assert finished.__dlpack__(stream=1) is not None
+    assert torch.from_dlpack(finished).tolist() == [1, 2, 3]
+
+
+def test_waiting_for_an_array_waits_for_its_librarys_stream():
+    with loaded(Card()) as card:
+        card.ndarray = type("ndarray", (), {})
+        sys.modules["cupy"].ndarray = card.ndarray
+        with thread_streams():
+            card.events.clear()
+            wait_for(card.ndarray())
+            assert card.events == [("synchronize", card.current)]
+            wait_for([1, 2])
+            assert len(card.events) == 1

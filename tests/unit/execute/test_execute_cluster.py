@@ -192,6 +192,7 @@ def test_a_well_that_kills_its_workers_crashes_and_the_others_are_done(tiny):
     assert failure.hint is not None
 
 
+@pytest.mark.slow
 def test_a_well_over_its_time_is_failed_and_its_worker_restarted(tiny):
     tiny.misbehave("A01", "sleep")
     result = tiny("A01 A02 A03", cluster="local", workers=1, timeout_s=1.5)

@@ -4,9 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,7 @@ from tiny_task import tiny_manifest, tiny_plan
 
 from hcsflow.errors import FencedError, OutputLockedError
 from hcsflow.execute.lock import live_holder, locked
-from hcsflow.graph import commit
-from hcsflow.graph.commit import commit_unit, put_in_place, unit_scratch, well_folder
+from hcsflow.graph.commit import commit_unit, unit_scratch, well_folder
 from hcsflow.graph.plugin import Bundle
 from hcsflow.journal import ControlFolder, JournalEntry, ObjectRecord, Outcome, read_epoch
 
@@ -142,43 +139,3 @@ def test_a_unit_that_lacks_an_object_is_not_committed(tmp_path):
         with pytest.raises(Exception, match="expected 4 bytes before the commit, found 2"):
             commit_unit(bundle, "A01", "", unit, entry)
     assert not (out / "images.zarr").exists()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges folders atomically")
-def test_a_reader_always_finds_one_whole_version(tmp_path):
-    target, stop, seen = tmp_path / "well", threading.Event(), set()
-
-    def read() -> None:
-        while not stop.is_set():
-            with suppress(NotADirectoryError):
-                folder = os.open(target, os.O_RDONLY)  # a reader that has the folder open
-                names = os.listdir(folder)  # noqa: PTH208 - of the open folder
-                os.close(folder)
-                seen.add(len(names))
-
-    def draft(version: int) -> Path:
-        source = tmp_path / f"draft{version}"
-        source.mkdir()
-        for i in range(3):
-            (source / f"{version}-{i}").touch()
-        return source
-
-    put_in_place(draft(0), target)
-    reader = threading.Thread(target=read)
-    reader.start()
-    for version in range(1, 200):
-        put_in_place(draft(version), target)
-    stop.set()
-    reader.join()
-    assert seen == {3}
-    assert len(list((tmp_path / "draft7").iterdir())) == 3  # the version before, to be removed
-
-
-def test_without_exchange_the_old_folder_is_moved_out_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(commit, "_LINUX", False)
-    for name in ("well", "draft"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / name).touch()
-    put_in_place(tmp_path / "draft", tmp_path / "well")
-    assert [p.name for p in (tmp_path / "well").iterdir()] == ["draft"]
-    assert [p.name for p in (tmp_path / "draft").iterdir()] == ["well"]

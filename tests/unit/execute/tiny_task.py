@@ -26,7 +26,7 @@ from hcsflow.plan import (
     WritePlan,
 )
 from hcsflow.plate import Channel, FieldGrid, Manifest, Measured, PlaneRow, Plate
-from hcsflow.storage.shards import checksum_of
+from hcsflow.storage.objects import checksum_of
 from hcsflow.storage.tables import write_table
 
 WELLS = ("A01", "A02", "A03", "B01", "B02", "B03")

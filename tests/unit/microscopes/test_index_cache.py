@@ -8,13 +8,17 @@ import shutil
 import subprocess
 import sys
 import time
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from stat import S_ISDIR
 
 import numpy as np
 import pytest
 import tifffile
 
 from hcsflow.errors import PlateError, PlateNotFoundError
-from hcsflow.microscopes import index_cache, open_plate
+from hcsflow.microscopes import checked_pixel_size, index_cache, open_plate
 from hcsflow.microscopes.index_cache import open_plate_again, sign_folder
 from hcsflow.testing.plates import write_imagexpress_plate
 
@@ -288,3 +292,105 @@ def test_many_processes_may_keep_the_same_index(cache, plate):
         assert process.returncode == 0
     assert open_plate_again(plate) == open_plate(plate)
     assert not list(cache.glob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "size",
+    [0.5, np.float64(0.5), np.float32(0.5), np.float16(0.5), Fraction(1, 2), Decimal("0.5")],
+    ids=repr,
+)
+def test_a_pixel_size_of_any_number_is_one_plain_float(cache, plate, opened, size):
+    first = open_plate_again(plate, pixel_size_um=0.5)
+    assert open_plate_again(plate, pixel_size_um=size) == first
+    assert open_plate(plate, pixel_size_um=size) == first
+    assert type(first[0].pixel_size.um) is type(checked_pixel_size(size)) is float
+    assert len(opened) == 1
+
+
+def test_whole_numbers_are_pixel_sizes_too(cache, plate):
+    for one in (1, np.int64(1), np.uint8(1)):
+        assert open_plate_again(plate, pixel_size_um=one)[0].pixel_size.um == 1.0
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_options_that_json_cannot_hold_do_no_harm(cache, plate, opened):
+    indices = index_cache.IndexCache()
+    found = open_plate(plate)
+    odd = (None, Path("acquisition"), None)
+    indices.save(plate, odd, sign_folder(plate), found)
+    assert indices.load(plate, odd, is_every_file_checked=True) is None
+
+
+def test_without_a_home_nothing_is_kept_and_nothing_is_in_the_plate(plate, hash_tree):
+    code = (
+        "import os, pwd, sys\n"
+        "def nobody(*_): raise KeyError\n"
+        "pwd.getpwuid = nobody\n"
+        "from hcsflow.microscopes import index_cache as c; c.SETTLED_NS = 0\n"
+        "os.chdir(sys.argv[1])\n"
+        "for _ in range(2): assert len(c.open_plate_again('.')[1]) == 16\n"
+    )
+    before = hash_tree(plate), sorted(plate.rglob("*"))
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")
+    }
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    subprocess.run([sys.executable, "-c", code, plate], check=True, env=environment, timeout=120)
+    assert (hash_tree(plate), sorted(plate.rglob("*"))) == before
+
+
+def test_a_cache_folder_inside_the_plate_is_not_used(plate, tmp_path, monkeypatch, hash_tree):
+    monkeypatch.setattr(index_cache, "SETTLED_NS", 0)
+    (tmp_path / "link").symlink_to(plate)
+    before = hash_tree(plate)
+    for folder in (plate, plate / "deeper", tmp_path / "link" / "cache"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+        assert open_plate_again(plate) == open_plate_again(plate)
+        assert hash_tree(plate) == before
+        assert sorted(path.name for path in plate.iterdir() if path.is_dir()) == ["TimePoint_1"]
+
+
+@pytest.mark.parametrize("change", [add, remove, rename, new_folder])
+def test_names_are_compared_where_the_times_of_folders_do_not_follow(
+    cache, plate, monkeypatch, change
+):
+    """A file system whose folders always have the same size and times, as some by FUSE."""
+    original = Path.stat
+
+    def frozen(path, **options):
+        facts = original(path, **options)
+        if not S_ISDIR(facts.st_mode):
+            return facts
+        times = {"st_mtime_ns": 10**18, "st_ctime_ns": 10**18}
+        return os.stat_result((*facts[:6], 0, *facts[7:]), times)
+
+    monkeypatch.setattr(Path, "stat", frozen)
+    before = open_plate_again(plate)
+    assert open_plate_again(plate) == before
+    change(plate)
+    assert open_plate_again(plate) == open_plate(plate) != before
+
+
+@pytest.mark.parametrize("what", ["version", "parser"])
+def test_an_index_of_other_code_is_not_taken(cache, plate, opened, monkeypatch, tmp_path, what):
+    open_plate_again(plate)
+    if what == "version":
+        monkeypatch.setattr(index_cache, "version", lambda _: "0.0.0+other")
+    else:
+        changed = tmp_path / "tiff_header.py"
+        changed.write_bytes(Path(index_cache.tiff_header.__file__).read_bytes() + b"\n# other\n")
+        monkeypatch.setattr(index_cache.tiff_header, "__file__", str(changed))
+    index_cache._code_state.cache_clear()
+    try:
+        open_plate_again(plate)
+    finally:
+        index_cache._code_state.cache_clear()
+    assert len(opened) == 2
+
+
+def test_code_that_was_only_touched_is_the_same(monkeypatch, tmp_path):
+    copy = tmp_path / "tiff_header.py"
+    before = index_cache._code_state()
+    copy.write_bytes(Path(index_cache.tiff_header.__file__).read_bytes())
+    monkeypatch.setattr(index_cache.tiff_header, "__file__", str(copy))
+    assert index_cache._code_state.__wrapped__() == before

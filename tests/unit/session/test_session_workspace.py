@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import hcsflow as hf
-from hcsflow.errors import PathError, PlateError, PlateNotFoundError
+from hcsflow.errors import PathError, PlateError, PlateNotFoundError, ReadOnlyError
 from hcsflow.storage import create_storage_registry
 from hcsflow.storage.listed_workspace import (
     ListedWorkspaceBackend,
-    preferred_backend,
     read_workspace_document,
 )
 from hcsflow.storage.virtual_workspace import VirtualWorkspaceBackend
+from hcsflow.storage.wrappers import ReadOnlyBackend
 from hcsflow.testing.plates import PlateSpec, key_coded_plate
 
 SPEC = PlateSpec(wells=("A01", "B03"), fields=4, channels=2, z=(3, 1), size=32)
@@ -71,7 +71,7 @@ def test_a_mapping_that_was_kept_gives_the_same_planes(plate, tmp_path):
     assert listed.list_files("") == workspace.list_files("")
     for name in workspace.list_files(""):
         assert np.array_equal(listed.load(name), workspace.load(name))
-        assert listed.real_path(name) == workspace.real_path(name)
+    assert listed.workspace_mapping() == dict(workspace.workspace_mapping())
 
 
 def test_the_document_of_an_output_gives_the_planes_it_was_made_from(tmp_path):
@@ -82,9 +82,57 @@ def test_the_document_of_an_output_gives_the_planes_it_was_made_from(tmp_path):
     listed = hf.open_workspace(root, metadata=output / "hcsflow_metadata.json")
     assert listed.list_files("") == ["B02_s001_w1_z001_t001.tif", "B02_s002_w1_z001_t001.tif"]
     assert np.all(listed.load("B02_s002_w1_z001_t001.tif") == code.value(0, 1, 0, 0, 0))
-    document = read_workspace_document(output / "hcsflow_metadata.json")
-    assert preferred_backend(document.backends[document.main]) is hf.Backend.ZARR
-    assert (output / document.main).is_dir()
+    store = read_workspace_document(output / "hcsflow_metadata.json").main
+    for metadata in (None, output / "hcsflow_metadata.json"):
+        found = hf.open_workspace(output, metadata=metadata)
+        assert isinstance(found, ReadOnlyBackend)
+        assert managed(found).list_files("", "virtual_workspace", recursive=True) == ["B/02/0/0"]
+        assert found.load("B/02/0/0").shape == (1, 32, 64)
+        with pytest.raises(ReadOnlyError):
+            found.save(np.zeros((2, 2)), "x")
+    (output / store).rename(output / "elsewhere.zarr")
+    with pytest.raises(PlateError, match="no plate of a layout that is known"):
+        hf.open_workspace(output)
+
+
+@pytest.mark.parametrize(
+    ("offered", "has_mapping", "has_store", "expected"),
+    [
+        ({"zarr": True, "disk": True}, True, True, ReadOnlyBackend),
+        ({"zarr": True, "disk": True}, True, False, ListedWorkspaceBackend),
+        ({"zarr": True, "disk": True}, False, False, VirtualWorkspaceBackend),
+        ({"zarr": False, "virtual_workspace": True}, True, True, ListedWorkspaceBackend),
+        ({"virtual_workspace": True, "disk": True}, False, True, VirtualWorkspaceBackend),
+        ({"disk": True}, False, False, VirtualWorkspaceBackend),
+    ],
+)
+@pytest.mark.parametrize("is_named", [False, True])
+def test_the_preferred_of_what_is_really_there_is_taken(
+    plate, offered, has_mapping, has_store, expected, is_named
+):
+    _, root = plate
+    real = next(root.rglob("*.tif")).relative_to(root).as_posix()
+    part = {"main": True, "available_backends": offered}
+    part |= {"workspace_mapping": {"a.tif": real}} if has_mapping else {}
+    document = root / "openhcs_metadata.json"
+    document.write_text(json.dumps({"subdirectories": {"Images.zarr": part}}))
+    (root / "Images.zarr").mkdir()
+    if has_store:
+        (root / "Images.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    assert isinstance(hf.open_workspace(root, metadata=document if is_named else None), expected)
+
+
+@pytest.mark.parametrize("name", ["../out.zarr", "/out.zarr", "link"])
+def test_a_store_outside_the_folder_is_refused(plate, tmp_path, name):
+    _, root = plate
+    (tmp_path / "out.zarr").mkdir()
+    (tmp_path / "out.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    (root / "link").symlink_to(tmp_path / "out.zarr")
+    part = {"main": True, "available_backends": {"zarr": True}}
+    document = root / "openhcs_metadata.json"
+    document.write_text(json.dumps({"subdirectories": {name: part}}))
+    with pytest.raises(PathError):
+        hf.open_workspace(root)
 
 
 def test_a_document_of_openhcs_in_the_plate_is_taken(plate):

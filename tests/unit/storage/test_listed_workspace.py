@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 
@@ -18,7 +19,6 @@ from hcsflow.errors import (
     PathError,
     PlaneError,
     PlateError,
-    StorageResolutionError,
 )
 from hcsflow.storage.abc import DataSink
 from hcsflow.storage.listed_workspace import (
@@ -50,6 +50,17 @@ def write(path, document):
     return path
 
 
+def test_names_that_differ_only_in_case_are_two_planes(plate):
+    names = ["Images/a01.tif", "Images/A01.tif", "IMAGES/a01.tif"]
+    workspace = ListedWorkspaceBackend(
+        plate, {name: f"ZStep_1/A01_s{number}.TIF" for number, name in enumerate(names)}
+    )
+    assert [int(workspace.load(name)[0, 0]) for name in names] == [0, 1, 2]
+    assert sorted(workspace.list_files("", recursive=True)) == sorted(names)
+    assert workspace.list_dir("Images") == ["A01.tif", "a01.tif"]
+    assert not workspace.exists("images/a01.tif")
+
+
 def test_every_name_loads_its_own_plane(plate, mapping):
     workspace = ListedWorkspaceBackend(plate, mapping)
     for number, name in enumerate(NAMES):
@@ -57,7 +68,6 @@ def test_every_name_loads_its_own_plane(plate, mapping):
         assert found.shape == (4, 6)
         assert found.dtype == np.uint16
         assert np.all(found == number)
-        assert workspace.real_path(name) == plate / f"ZStep_1/A01_s{number}.TIF"
     assert workspace.workspace_mapping() == mapping
     assert not isinstance(workspace, DataSink)
 
@@ -113,7 +123,7 @@ def test_a_link_out_of_the_plate_is_refused(plate, mapping, tmp_path):
     file.rename(tmp_path / "elsewhere.tif")
     file.symlink_to(tmp_path / "elsewhere.tif")
     workspace = ListedWorkspaceBackend(plate, mapping)
-    for ask in (workspace.load, workspace.real_path, workspace.stat):
+    for ask in (workspace.load, workspace.stat):
         with pytest.raises(PathError, match="by a link"):
             ask(NAMES[0])
 
@@ -149,10 +159,50 @@ def test_planes_that_cannot_be_read(plate, mapping):
     with pytest.raises(PlaneError, match="it is a folder"):
         workspace.load(NAMES[2])
     (folder / "A01_s2.TIF").rmdir()
-    with pytest.raises(MissingPlaneError, match="no such file"):
-        workspace.load(NAMES[2])
-    with pytest.raises(FileNotFoundError):
-        workspace.stat(NAMES[2])
+    for ask in (workspace.load, workspace.stat):
+        with pytest.raises(MissingPlaneError, match=r"ZStep_1/A01_s2\.TIF: no such file") as caught:
+            ask(NAMES[2])
+        assert "--missing" not in caught.value.hint
+
+
+def test_only_regular_files_are_opened(plate, mapping):
+    for odd in ("A01_s0.TIF", "A01_s1.TIF"):
+        (plate / "ZStep_1" / odd).unlink()
+    os.mkfifo(plate / "ZStep_1" / "A01_s0.TIF")  # opening it would wait for ever
+    (plate / "ZStep_1" / "A01_s1.TIF").mkdir()
+    workspace = ListedWorkspaceBackend(plate, mapping)
+    for ask in (workspace.load, workspace.stat):
+        with pytest.raises(PlaneError, match=r"A01_s0\.TIF: cannot be read: it is no regular"):
+            ask(NAMES[0])
+        with pytest.raises(PlaneError, match=r"A01_s1\.TIF: cannot be read: it is a folder"):
+            ask(NAMES[1])
+
+
+def test_a_name_many_folders_deep(tmp_path):
+    folder = "/".join(["a"] * 3000)
+    workspace = ListedWorkspaceBackend(tmp_path, {f"{folder}/p.tif": "x.tif", "a/q.tif": "y.tif"})
+    assert workspace.list_files(folder) == [f"{folder}/p.tif"]
+    assert workspace.list_dir("a/a") == ["a"]
+    assert sorted(workspace.list_dir("a")) == ["a", "q.tif"]
+
+
+def test_a_relative_root_is_no_part_of_a_name(plate, monkeypatch):
+    monkeypatch.chdir(plate.parent)
+    files = {"plate/a.tif": "ZStep_1/A01_s1.TIF", "a.tif": "ZStep_1/A01_s2.TIF"}
+    workspace = ListedWorkspaceBackend("plate", files)
+    assert np.all(workspace.load("plate/a.tif") == 1)
+    assert np.all(workspace.load("a.tif") == 2)
+    assert workspace.list_files("plate") == ["plate/a.tif"]
+    absolute = ListedWorkspaceBackend(plate, files)
+    assert np.all(absolute.load(f"{plate}/plate/a.tif") == 1)
+    assert np.all(absolute.load(f"{plate}/a.tif") == 2)
+
+
+def test_it_says_what_it_is(plate, mapping):
+    assert repr(ListedWorkspaceBackend(plate, mapping)) == (
+        f"<ListedWorkspaceBackend: 3 planes in {plate}>"
+    )
+    assert "1 plane in" in repr(ListedWorkspaceBackend(plate, {"a": "b"}))
 
 
 def test_documents_of_both_programs(tmp_path, mapping):
@@ -210,6 +260,20 @@ def test_documents_of_both_programs(tmp_path, mapping):
             },
             "a is mapped to x and to y",
         ),
+        ({"subdirectories": 0}, "expected 'subdirectories' to be an object, found 0"),
+        ({"workspace_mapping": []}, r"expected 'workspace_mapping' to be an object, found \[\]"),
+        ({"workspace_mapping": 0}, "expected 'workspace_mapping' to be an object, found 0"),
+        ({"subdirectories": {"a": {"workspace_mapping": ""}}}, "to be an object, found ''"),
+        ({"subdirectories": {"a": {"available_backends": []}}}, "to be an object"),
+        (
+            {"subdirectories": {"a": {"available_backends": {"zarr": "false"}}}},
+            "'zarr' of 'a' to be true or false, found 'false'",
+        ),
+        (
+            {"subdirectories": {"a": {"main": "false"}}},
+            "'main' of 'a' to be true or false, found 'false'",
+        ),
+        ({"subdirectories": {"a": {"main": 1}}}, "to be true or false, found 1"),
     ],
 )
 def test_documents_that_are_none(tmp_path, document, message):
@@ -217,6 +281,20 @@ def test_documents_that_are_none(tmp_path, document, message):
     with pytest.raises(PlateError, match=message) as caught:
         read_workspace_document(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_document_that_names_a_plane_twice(tmp_path):
+    path = tmp_path / "m.json"
+    path.write_text('{"workspace_mapping": {"a.tif": "x.tif", "b.tif": "y", "a.tif": "y.tif"}}')
+    with pytest.raises(PlateError, match=r"cannot be read: one object names 'a\.tif' 2 times"):
+        read_workspace_document(path)
+
+
+def test_null_is_left_out(tmp_path):
+    part = {"main": None, "available_backends": None, "workspace_mapping": None}
+    document = {"subdirectories": {"a": part}, "workspace_mapping": None}
+    found = read_workspace_document(write(tmp_path / "m.json", document))
+    assert found == (None, {"a": {}}, {})
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000])
@@ -237,6 +315,5 @@ def test_the_best_backend_that_is_available(available):
     ranked = [name for name in ("zarr", "virtual_workspace", "disk") if available.get(name)]
     if ranked:
         assert preferred_backend(available).value == ranked[0]
-        return
-    with pytest.raises(StorageResolutionError, match="zarr, virtual_workspace or disk"):
-        preferred_backend(available)
+    else:
+        assert preferred_backend(available) is None

@@ -26,13 +26,13 @@ from hcsflow.ngff.metadata import Window, image_attributes
 from hcsflow.plan import PlaneSet
 from hcsflow.plate import Channel, FieldGrid
 from hcsflow.storage.images import ImageWriter
+from hcsflow.storage.objects import checksum_of
 from hcsflow.storage.plates import (
     roi_tables,
     write_plate_documents,
     write_table,
     write_well_documents,
 )
-from hcsflow.storage.shards import checksum_of
 
 ROWS = tuple("ABCDEFGH")
 COLUMNS = tuple(f"{n:02d}" for n in range(1, 13))

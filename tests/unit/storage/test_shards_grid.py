@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from hcsflow.errors import ContractError, PlanRefusedError
 from hcsflow.ngff.model import ArrayLayout, Codec
 from hcsflow.storage import shards as shards_module
-from hcsflow.storage.shards import Encoders, checksum_of, open_writer
+from hcsflow.storage.encoding import Encoders
+from hcsflow.storage.objects import checksum_of
+from hcsflow.storage.shards import open_writer
 
 GZIP = Codec("gzip", cname="", level=3, shuffle=False)
 NONE = Codec("none", cname="", level=0, shuffle=False)
@@ -235,7 +237,7 @@ def test_writers_share_encoders(tmp_path):
             for writer in writers:
                 append_all(writer, layout, pixels_of(layout), [index])
         writers[1].abort()
-        assert len(encoder_threads()) == 2
+        assert 1 <= len(encoder_threads()) <= 2  # the second starts when the first is at work
         stored = [writer.close() for writer in (writers[0], writers[2])]
     assert encoder_threads() == []
     assert [s[1:] for s in stored[0]] == [s[1:] for s in stored[1]]

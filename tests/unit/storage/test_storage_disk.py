@@ -190,6 +190,12 @@ def test_settings(tmp_path):
     with pytest.raises(FileNotFoundError):
         strict.save("x", "new/a.txt")
     strict.save("x", "a.txt")
+    (tmp_path / "folder").mkdir()
+    for move in (strict.move, strict.copy):
+        for source in ("a.txt", "folder"):
+            with pytest.raises(FileNotFoundError):
+                move(source, f"new/{source}")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "folder"]
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
 
 

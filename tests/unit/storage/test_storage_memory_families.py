@@ -180,10 +180,48 @@ def test_copies_share_nothing_that_changes():
     assert shared["x"][0].as_py() == 0
 
 
-def test_immutable_arrays_are_shared():
-    array = _array("jax")
-    assert duplicate(array) is array
-    assert duplicate([array])[0] is array
+def test_what_torch_shares_with_jax_cannot_change_what_is_stored():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    tensor = torch.full((64, 64), 7, dtype=torch.int32)
+    shared = convert(tensor, "jax")
+    memory = MemoryStorageBackend()
+    memory.save(shared, "alone")
+    memory.save({"x": shared}, "nested")
+    tensor.fill_(99)
+    assert int(shared[0, 0]) == 99
+    for _ in range(2):
+        found = (memory.load("alone"), memory.load("nested")["x"])
+        assert [int(array[0, 0]) for array in found] == [7, 7]
+        for array in found:
+            convert(array, "torch").fill_(5)
+    memory.close()
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_what_torch_shares_with_tensorflow_cannot_change_what_is_stored():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("tensorflow")
+    tensor = torch.full((64, 64), 7, dtype=torch.int32)
+    memory = MemoryStorageBackend()
+    memory.save(convert(tensor, "tensorflow"), "alone")
+    tensor.fill_(99)
+    convert(memory.load("alone"), "torch").fill_(5)
+    assert int(memory.load("alone")[0, 0]) == 7
+    memory.close()
+
+
+def test_a_masked_array_is_kept_with_its_mask(tmp_path):
+    masked = np.ma.array(np.arange(500.0), mask=np.arange(500) % 2)
+    memory = MemoryStorageBackend(limit_bytes=100, spill_dir=tmp_path)
+    memory.save(masked, "alone")
+    memory.save({"x": masked}, "nested")
+    assert memory.usage().spilled > 4_000
+    for found in (memory.load("alone"), memory.load("nested")["x"]):
+        np.testing.assert_array_equal(np.ma.getmaskarray(found), masked.mask)
+        assert found.sum() == masked.sum()
+    memory.close()
 
 
 def test_tensors_with_gradients_are_kept_as_values():

@@ -234,7 +234,7 @@ def test_threads_that_save_load_overwrite_and_delete(tmp_path):
     """Whatever threads do, a load gives a whole value or says that there is none."""
     memory = MemoryStorageBackend(20 * KIB, tmp_path, enable_compression=True)
     errors = []
-    end = time.monotonic() + 2
+    end = time.monotonic() + 0.5
 
     def work(seed):
         rng = np.random.default_rng(seed)

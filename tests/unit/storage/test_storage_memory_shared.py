@@ -129,14 +129,14 @@ from hcsflow.storage.shared_memory import SharedMemoryStorageBackend
 store = SharedMemoryStorageBackend("mine", parent=sys.argv[1])
 store.save(np.arange(10), "kept", overwrite=True)
 if sys.argv[2] == "while writing":
-    write, calls = os.pwrite, []
-    def die(stream, content, offset):
+    write, calls = os.write, []
+    def die(stream, content):
         calls.append(1)
         if len(calls) == 2:
-            write(stream, content[:1000], offset)
+            write(stream, content[:1000])
             os.kill(os.getpid(), signal.SIGKILL)
-        return write(stream, content, offset)
-    os.pwrite = die
+        return write(stream, content)
+    os.write = die
     store.save(np.zeros(10**6), "half", overwrite=True)
 if sys.argv[2] == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
@@ -218,7 +218,7 @@ def test_full_memory_stores_nothing(store, monkeypatch):
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        patch.setattr(os, "pwrite", full)
+        patch.setattr(os, "write", full)
         with pytest.raises(OSError, match="No space"):
             store.save(np.zeros(100), "new")
         with pytest.raises(OSError, match="No space"):

@@ -65,7 +65,7 @@ def test_registering():
     registry.register_backend("broken", "hcsflow_no_such_module:Thing")
     with pytest.raises(StorageResolutionError, match="needs hcsflow_no_such_module"):
         registry.get_backend("broken")
-    registry.register_backend("odd", dict)
+    registry.register_backend("odd", lambda: 3)
     with pytest.raises(StorageResolutionError, match="neither a sink nor a source"):
         registry.get_backend("odd")
     assert create_storage_registry().get_available_backends() == BUILTIN

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hcsflow.errors import MissingPlaneError, PlaneError
-from hcsflow.storage.tiff import read_header, read_plane, read_resolution_um
+from hcsflow.storage.tiff import read_header, read_plane
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
@@ -197,7 +197,7 @@ def test_the_file_is_opened_once(tmp_path, monkeypatch):
 def test_resolution(tmp_path, resolution, unit, expected):
     path = tmp_path / "p.tif"
     tifffile.imwrite(path, picture(), resolution=resolution, resolutionunit=unit)
-    found = read_resolution_um(path)
+    found = read_header(path, file="p.tif").resolution_um
     assert found == (expected if expected is None else pytest.approx(expected, rel=1e-4))
 
 

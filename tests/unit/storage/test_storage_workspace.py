@@ -112,8 +112,6 @@ def test_names_of_no_plane(workspace, name):
     assert not workspace.is_file(name)
     with pytest.raises(MissingPlaneError, match="no such plane"):
         workspace.load(name)
-    with pytest.raises(FileNotFoundError):
-        workspace.real_path(name)
 
 
 @given(st.text(max_size=30))
@@ -128,14 +126,24 @@ def test_any_text_is_a_plane_or_not(name):
 
 def test_a_plane_that_is_gone_or_damaged_is_named(workspace):
     name = "A01_s001_w1_z001_t001.tif"
-    real = workspace.real_path(name)
+    real = workspace.root / workspace.workspace_mapping()[name]
     real.write_bytes(real.read_bytes()[:-20])
     with pytest.raises(PlaneError, match=r"TimePoint_1/ZStep_1/0_0_0\.TIF: cut short") as caught:
         workspace.load(name)
     assert caught.value.file == "TimePoint_1/ZStep_1/0_0_0.TIF"
     real.unlink()
-    with pytest.raises(MissingPlaneError, match="no such file"):
+    with pytest.raises(MissingPlaneError, match="no such file") as caught:
         workspace.load(name)
+    assert "--missing" not in caught.value.hint
+    os.mkfifo(real)  # opening it would wait for ever
+    with pytest.raises(PlaneError, match="no regular file"):
+        workspace.load(name)
+
+
+def test_it_says_what_it_is(workspace):
+    assert repr(workspace) == (
+        f"<VirtualWorkspaceBackend: 47 planes of 2 wells in {workspace.root}>"
+    )
 
 
 @pytest.mark.parametrize("folder", ["../outside", "/outside", "TimePoint_1/../../outside"])
@@ -153,7 +161,7 @@ def test_a_manifest_that_leads_out_is_refused(tmp_path, folder):
 
 def test_a_link_out_of_the_plate_is_refused(workspace, tmp_path):
     name = "A01_s001_w1_z001_t001.tif"
-    real = workspace.real_path(name)
+    real = workspace.root / workspace.workspace_mapping()[name]
     shutil.move(real, tmp_path / "elsewhere.tif")
     real.symlink_to(tmp_path / "elsewhere.tif")
     with pytest.raises(PathError, match="by a link"):

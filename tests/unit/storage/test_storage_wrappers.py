@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -403,3 +404,68 @@ def test_latency_takes_its_time():
     slow.list_files("")
     slow.load("a")
     assert time.perf_counter() - start >= 0.05
+
+
+def test_nothing_is_changed_through_a_read_only_backend():
+    memory = MemoryStorageBackend()
+    memory.save({"a": 1}, "d")
+    for sealed in (ReadOnlyBackend(memory), CountingBackend(ReadOnlyBackend(memory))):
+        sealed.load("d", copy=False)["a"] = 2
+        assert memory.load("d") == {"a": 1}
+
+
+def _raised(calls, rounds):
+    """Call each many times in a thread of its own; return what was raised but missing files."""
+    errors = []
+
+    def repeat(call):
+        for number in range(rounds):
+            try:
+                call(number)
+            except FileNotFoundError:
+                pass
+            except (ChecksumError, OSError, ValueError) as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=repeat, args=(call,)) for call in calls]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    return errors
+
+
+def test_threads_that_replace_an_object_raise_no_checksum_errors():
+    checked = ChecksumBackend(MemoryStorageBackend())
+    paths = ["folder/a", "folder/b", "c"]
+    checked.ensure_directory("folder")
+    checked.ensure_directory("other")
+
+    def arrays(number):
+        return [np.full(100, number + place) for place in range(3)]
+
+    def put(number):
+        checked.save_batch(arrays(number), paths, overwrite=True)
+
+    def put_in_other_order(number):
+        checked.save_batch(arrays(number), paths[::-1], overwrite=True)
+
+    def read(number):
+        checked.load_batch(paths)
+
+    def rearrange(number):
+        checked.copy("c", "folder/a", overwrite=True)
+        checked.move("folder/b", "other/b", overwrite=True)
+        checked.copy("other", "folder", overwrite=True)
+        checked.delete("c")
+
+    def replace(number):
+        checked.save(np.full(100, number), "c", overwrite=True)
+
+    assert _raised([put, put_in_other_order, replace, read, read], 200) == []
+    assert checked.verify().is_sound
+    assert _raised([put, rearrange, replace, read, read], 100) == []
+    assert checked.verify().is_sound
