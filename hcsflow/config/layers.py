@@ -47,7 +47,6 @@ _HINTS = {
 """Names that older documents use, and what they are called here."""
 
 
-
 def load_config(path: str | Path) -> GlobalPipelineConfig:
     """Read settings from a YAML file; what it leaves out keeps its default.
 

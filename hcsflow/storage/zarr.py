@@ -1,7 +1,4 @@
-"""The zarr backend: arrays as Zarr 3 or 2, a well's planes as one OME-Zarr image.
-
-The registry loads this module, and with it zarr, on first use.
-"""
+"""The zarr backend: arrays as Zarr 3 or 2, a well's planes as one OME-Zarr image."""
 
 from __future__ import annotations
 
@@ -20,7 +17,16 @@ from hcsflow.storage.abc import (
     Verification,
     require_equal,
 )
-from hcsflow.storage.paths import StrPath, endings, join, located, matches, natural
+from hcsflow.storage.paths import (
+    StrPath,
+    endings,
+    join,
+    located,
+    matches,
+    named,
+    natural,
+    removable,
+)
 from hcsflow.storage.well_index import StoredPlane, find_plane
 from hcsflow.storage.well_plates import finish_plate
 from hcsflow.storage.whole import move_whole
@@ -62,7 +68,8 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
     Parameters
     ----------
     base_path : path, optional
-        Root of all paths; none may lead out of it. Without it paths are the system's own.
+        Root of all paths; none may lead out of it, nor may a plane's array, by a link. Without it
+        paths are the system's own.
     config : ZarrConfig, optional
         Compressor, chunks and format; each call may give its own as ``zarr_config``.
 
@@ -81,6 +88,9 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
     ) -> None:
         self._base = None if base_path is None else Path(base_path)
         self._config = checked_config(config, ZarrConfig())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._base or 'paths of the system'}>"
 
     def _path(self, path: StrPath) -> Path:
         return located(self._base, path)
@@ -112,21 +122,19 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         Raises
         ------
         FileExistsError
-            If something is there, be it a plane of a batch, and ``overwrite`` is not set, or it
-            is a file.
+            If something is there, be it a plane, and ``overwrite`` is not set, or it is a file.
         IsADirectoryError, NotADirectoryError
             If a folder of other things is there, or a folder above is an array.
         UsageError
             If ``data`` is not an array of numbers, ``attributes`` cannot be JSON (NaN cannot), a
             plane of a batch would be replaced, or ``zarr_config`` is no `ZarrConfig`.
-        PlanRefusedError
-            If the settings cannot be written.
-        OSError
-            If the system refuses to write. After any error what was there is there still.
+        PathError, PlanRefusedError, OSError
+            If the path names no array, the settings cannot be written, or the system refuses to.
+            After any error what was there is there still.
         """
         array, config = numbers(data, path), checked_config(zarr_config, self._config)
         kept = checked_attributes(attributes, path)
-        target = self._path(path)
+        target = named(self._base, path)
         refuse_place(target, overwrite=overwrite)
         with replacing(target, overwrite=overwrite) as folder:
             create_array(folder, array, config, {**kept, WHOLE: True})
@@ -146,8 +154,9 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         ``B03_s001_w1_z001_t001.tif`` that are one well's full set of planes make the well's
         OME-Zarr image ``<store>/B/03/0``, and the store a plate that lists the well (unless
         ``write_plate_metadata`` is off); names that are no planes' make one array
-        ``<store>/<chunk_name>``. Without it each path is an array of its own. Processes may write
-        wells of one store at the same time.
+        ``<store>/<chunk_name>``, and an empty file in the store tells that it holds such arrays.
+        Without it each path is an array of its own. Processes may write wells of one store at the
+        same time.
 
         Parameters
         ----------
@@ -218,10 +227,9 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         return read_all([*map(self._path, paths)], [os.fspath(path) for path in paths], self._base)
 
     def open_array(self, path: StrPath) -> Any:
-        """Return a lazy, read-only `zarr.Array`; errors as for `load`.
+        """Return a lazy, read-only `zarr.Array`; errors as for `load`, but a missing chunk is zeros.
 
-        Of a chunk that is missing it reads zeros, also in an array that was written whole, which
-        `load` refuses; `verify` finds it.
+        `verify` finds one that is missing in an array that was written whole.
         """
         return open_lazily(find_array(self._path(path), os.fspath(path)))
 
@@ -243,8 +251,7 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
     def write_attributes(self, path: StrPath, attributes: Mapping[str, Any]) -> None:
         """Add attributes to an array; those of the same name are replaced.
 
-        Of several writers at once, also in other processes, each one's are kept. Those that JSON
-        cannot hold are refused (`UsageError`).
+        Those of several writers at once are all kept; what JSON cannot hold is a `UsageError`.
         """
         kept = checked_attributes(attributes, path)
         share_attributes(find_array(self._path(path), os.fspath(path)), kept)
@@ -269,9 +276,9 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         """List arrays, and planes of batches by name; see `DataSource.list_files`.
 
         A well that was saved as a batch is listed as its planes; its arrays only below itself.
+        Links are not followed.
         """
-        wanted = endings(extensions)
-        found = set(walk(self._folder(directory), recursive=recursive))
+        found, wanted = set(walk(self._folder(directory), recursive=recursive)), endings(extensions)
         chosen = (n for n in found if matches(n.rpartition("/")[2], pattern, wanted))
         return [join(directory, name) for name in natural(chosen)]
 
@@ -290,23 +297,24 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
 
     def delete(self, path: StrPath) -> None:
         """Remove an array or an empty folder; see `StorageBackend.delete`."""
-        folder = self._stored(path)
-        node = node_of(folder)
-        if node is not None and node.kind == "array":
+        folder = self._removable(path)
+        if is_array(folder):
             self.delete_all(path)
         else:
             remove_empty(folder)
 
     def delete_all(self, path: StrPath) -> None:
-        """Remove an array, or a folder and everything in it; its plate lists it no more."""
-        folder = self._stored(path)
-        remove(folder)
+        """Remove an array, or a folder with all in it (of the root, that); plates follow."""
+        folder = self._removable(path)
+        for each in folder.iterdir() if folder == self._base else (folder,):
+            remove(each)
         update_plates(folder)
 
     def move(self, source: StrPath, target: StrPath, *, overwrite: bool = False) -> None:
         """Rename an array or folder; after an error it is where it was."""
         start, end = self._pair(source, target, overwrite=overwrite)
         if start != end:
+            removable(self._base, source)
             refuse_existing(end, overwrite=overwrite)
             move_whole(start, end, overwrite=overwrite)
             update_plates(start)
@@ -332,10 +340,7 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         return count
 
     def stat(self, path: StrPath) -> FileStat:
-        """Return what an array, or a plane of a batch, takes; 0 bytes for a folder.
-
-        Of a batch whose codecs only zarr-python reads, planes have 0 bytes.
-        """
+        """Return what an array or plane takes: 0 for folders, and where only zarr-python reads."""
         folder, name = self._path(path), os.fspath(path)
         if is_array(folder):
             return FileStat(name, is_dir=False, nbytes=nbytes_below(folder), kind="zarr")
@@ -351,9 +356,7 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         Objects of wells that were saved as batches are held against the checksums that were
         taken when they were written; other arrays are read, which finds what is cut short, has a
         damaged index, cannot be decoded, or is gone, but not every changed pixel. Arrays of other
-        programs may lack chunks, which stand for their fill value.
-
-        Names of what is damaged begin as ``directory`` does.
+        programs may lack chunks, which stand for their fill value. Names begin as ``directory``.
         """
         folder = self._path(directory)
         if not folder.exists():
@@ -384,8 +387,12 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
             raise plane_error(path)
         raise FileNotFoundError(errno.ENOENT, "no array or folder", os.fspath(path))
 
+    def _removable(self, path: StrPath) -> Path:
+        removable(self._base, path)
+        return self._stored(path)
+
     def _pair(self, source: StrPath, target: StrPath, *, overwrite: bool) -> tuple[Path, Path]:
-        start, end = self._stored(source), self._path(target)
+        start, end = self._stored(source), removable(self._base, target)
         refuse_shadow(end, overwrite=overwrite)
         if start in end.parents or end in start.parents:
             raise OSError(errno.EINVAL, "one folder lies within the other", str(end))

@@ -182,7 +182,7 @@ def _copy_below(start: Path, folder: Path) -> None:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 _copy_below(Path(entry.path), folder / entry.name)
-            elif entry.is_symlink() and not entry.is_file():
+            elif entry.is_symlink() and not os.path.isfile(entry.path):  # noqa: PTH113 - never raises
                 (folder / entry.name).symlink_to(Path(entry.path).readlink())
             else:
                 shutil.copy2(entry.path, folder / entry.name)

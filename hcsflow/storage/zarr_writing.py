@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcsflow.config import ZarrConfig
-from hcsflow.errors import PlaneError, PlanRefusedError, UsageError
+from hcsflow.errors import PlaneError, UsageError
 from hcsflow.storage.incoming import as_numbers
 from hcsflow.storage.paths import StrPath
 from hcsflow.storage.well_batches import (
@@ -59,19 +59,12 @@ def checked_config(given: object, default: ZarrConfig) -> ZarrConfig:
     ------
     UsageError
         If they are no `ZarrConfig`.
-    PlanRefusedError
-        If the compression level is no whole number.
     """
     config = default if given is None else given
     if not isinstance(config, ZarrConfig):
         raise UsageError(
             f"zarr_config must be a ZarrConfig, got {type(config).__name__} {config!r}",
             hint="e.g. zarr_config=ZarrConfig(chunk_strategy='file')",
-        )
-    if not isinstance(config.compression_level, int):
-        raise PlanRefusedError(
-            f"compression_level must be a whole number, 1 to 9, got {config.compression_level!r}",
-            hint="1 is fast, 9 is small",
         )
     return config
 

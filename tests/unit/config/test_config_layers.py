@@ -196,12 +196,18 @@ def test_a_resolved_configuration_resolves_to_itself(layer):
     [
         (lambda: ZarrConfig(ngff_version=0.5), "ngff_version must be '0.4' or '0.5', got 0.5"),
         (lambda: ZarrConfig(ngff_version="0.6"), "got '0.6'"),
-        (lambda: ZarrConfig(compression_level=12), "compression_level must be a whole number, 1 to 9"),
+        (
+            lambda: ZarrConfig(compression_level=12),
+            "compression_level must be a whole number, 1 to 9",
+        ),
         (lambda: ZarrConfig(compression_level=1.5), "a whole number"),
         (lambda: ZarrConfig(compressor="lzma"), "compressor must be"),
         (lambda: VFSConfig(memory_limit_gb=-1), "memory_limit_gb must be a number, at least 0"),
         (lambda: VFSConfig(memory_limit_gb="4GB"), "got '4GB'"),
-        (lambda: GlobalPipelineConfig(num_workers=0), "num_workers must be a whole number, at least 1"),
+        (
+            lambda: GlobalPipelineConfig(num_workers=0),
+            "num_workers must be a whole number, at least 1",
+        ),
     ],
 )
 def test_an_impossible_setting_is_refused_where_it_is_made(make, says):

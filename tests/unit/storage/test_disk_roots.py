@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hcsflow.errors import PathError
 from hcsflow.storage.disk import DiskStorageBackend
 from hcsflow.storage.memory import MemoryStorageBackend
+from hcsflow.storage.zarr import ZarrStorageBackend
 
 
 @pytest.fixture
@@ -108,3 +110,28 @@ def test_home_is_not_guessed(tmp_path, monkeypatch):
         assert "expanduser" in caught.value.hint
     DiskStorageBackend().save("x", "./~x.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["~x.txt"]
+
+
+@pytest.mark.parametrize("kind", ["", ".", "/", "below/..", "..", "here"])
+def test_zarr_neither_removes_these(here, kind):
+    zarr, target = ZarrStorageBackend(), str(here) if kind == "here" else kind
+    for remove in (zarr.delete, zarr.delete_all):
+        with pytest.raises(PathError, match=r"current folder|home folder"):
+            remove(target)
+    with pytest.raises((PathError, OSError), match=r"current folder|home folder|lies within"):
+        zarr.move(target, "other")
+    assert (here / "precious.txt").read_text() == "x"
+    assert zarr.stat(".").is_dir
+
+
+@pytest.mark.parametrize("path", ["", "/", "."])
+def test_a_zarr_base_is_emptied_and_kept(tmp_path, path):
+    store = ZarrStorageBackend(tmp_path / "base")
+    for name in ("a/x", "y"):
+        store.save(np.ones((2, 2)), name)
+    store.delete_all(path)
+    assert store.list_dir("/") == []
+    with pytest.raises(PathError, match="names no file"):
+        store.save(np.ones((2, 2)), path)
+    store.save(np.ones((2, 2)), "y")
+    assert "base" in repr(store)

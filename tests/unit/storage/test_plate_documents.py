@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import resource
 import warnings
 from pathlib import Path
 
@@ -387,6 +388,22 @@ def test_a_plate_written_in_the_other_version_is_one_plate(tmp_path, before, aft
     assert files == ({".zattrs", ".zgroup"} if after == "0.4" else {"zarr.json"})
     list_wells(store, [], after)
     assert not [p for p in store.iterdir() if p.is_file()]
+
+
+@pytest.mark.parametrize(("before", "after"), [("0.4", "0.5"), ("0.5", "0.4")])
+def test_a_plate_that_cannot_be_written_in_the_other_version_stays(tmp_path, before, after):
+    store = tmp_path / "images.zarr"
+    list_wells(store, ["B03", "C05"], before)
+    kept = attributes_of(store)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match="large"):
+            list_wells(store, ["B03"], after)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert attributes_of(store) == kept
+    assert not list(store.rglob("*.part"))
 
 
 def test_a_well_outside_the_plate_is_refused_before_anything_is_written(tmp_path):

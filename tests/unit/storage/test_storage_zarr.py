@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import zarr
 
 from hcsflow.config import ZarrConfig
-from hcsflow.errors import PlaneError, PlanRefusedError, UsageError
+from hcsflow.errors import ConfigError, PlaneError, UsageError
 from hcsflow.storage.zarr import ZarrStorageBackend
 
 
@@ -122,9 +124,8 @@ def test_only_numbers_and_known_settings(tmp_path, backend):
     for value in ("text", {"a": 1}, np.array(["a"])):
         with pytest.raises(UsageError, match="arrays of numbers"):
             backend.save(value, "a")
-    config = ZarrConfig(compression_level=1.5)
-    with pytest.raises(PlanRefusedError, match=r"compression_level must be a whole .* got 1\.5"):
-        backend.save(np.zeros(3), "a", zarr_config=config)
+    with pytest.raises(ConfigError, match=r"compression_level must be a whole .* got 1\.5"):
+        ZarrConfig(compression_level=1.5)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,4 +156,30 @@ def test_a_damaged_document_is_named(tmp_path, backend):
     backend.save(np.zeros(3), "a")
     (tmp_path / "a" / "zarr.json").write_text("{")
     with pytest.raises(PlaneError, match=r"zarr\.json: not a Zarr document"):
+        backend.load("a")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, object(), np.float32(1), {"deep": [np.nan]}])
+def test_attributes_that_json_cannot_hold_are_refused(tmp_path, backend, value):
+    with pytest.raises(UsageError, match="a: its attributes cannot be JSON"):
+        backend.save(np.ones((4, 4)), "a", attributes={"x": value})
+    assert list(tmp_path.iterdir()) == []
+    backend.save(np.ones((4, 4)), "a", attributes={"y": 1})
+    with pytest.raises(UsageError, match="a: its attributes cannot be JSON"):
+        backend.write_attributes("a", {"x": value})
+    assert backend.read_attributes("a") == {"y": 1}
+
+
+@pytest.mark.parametrize("codecs", ["known", "zarr-python's"])
+@pytest.mark.parametrize("shape", [[10**9, 10**9], [10**30, 1], [2**63, 2**63], [0, 10**30]])
+def test_a_shape_that_no_memory_holds_is_damage(tmp_path, backend, shape, codecs):
+    backend.save(np.ones((64, 64)), "a")
+    file = tmp_path / "a" / "zarr.json"
+    document = json.loads(file.read_text())
+    document["shape"] = shape
+    if codecs != "known":
+        document["codecs"] = [{"name": "transpose", "configuration": {"order": [1, 0]}},
+                              {"name": "bytes", "configuration": {"endian": "little"}}]  # fmt: skip
+    file.write_text(json.dumps(document))
+    with pytest.raises(PlaneError, match="cannot be read as Zarr"):
         backend.load("a")

@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import resource
+import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -333,19 +335,45 @@ def test_a_disk_that_fills_leaves_what_was_there(tmp_path, backend, save):
         assert contents(tmp_path) == before
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may do anything")
-def test_no_permission(tmp_path, backend):
-    backend.save(ARRAY, "deep/a")
-    (tmp_path / "deep").chmod(0o500)
-    try:
-        for options in ({}, {"overwrite": True}):
-            with pytest.raises(PermissionError, match="deep"):
-                backend.save(ARRAY, "deep/b", **options)
-        with pytest.raises(PermissionError, match="deep"):
-            backend.delete("deep/a")
-    finally:
-        (tmp_path / "deep").chmod(0o700)
-    assert np.array_equal(backend.load("deep/a"), ARRAY)
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions are POSIX's")
+def test_no_permission_is_said_with_the_file():
+    """In a process that is not root, which may write anywhere."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "store"
+        backend = ZarrStorageBackend(store)
+        backend.save(ARRAY, "a")
+        save_well(backend)
+        Path(folder).chmod(0o755)
+        folders = [store, *(place for place in store.rglob("*") if place.is_dir())]
+        for place in folders:
+            place.chmod(0o555)
+        before = contents(store)
+        code = (
+            "import os, sys, tempfile, numpy as np\n"
+            "from hcsflow.storage.zarr import ZarrStorageBackend\n"
+            "store, name = sys.argv[1:]\n"
+            "array, well = np.ones((2, 2)), dict(chunk_name='A01', overwrite=True)\n"
+            "with tempfile.TemporaryDirectory() as folder:\n"  # root's Python is loaded by then
+            "    backend = ZarrStorageBackend(folder)\n"
+            "    backend.save_batch([array], [name], **well), backend.load(name)\n"
+            "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+            "backend = ZarrStorageBackend(store)\n"
+            "calls = [lambda: backend.save(array, 'b'), lambda: backend.delete('a'),\n"
+            "         lambda: backend.save(array, 'a', overwrite=True),\n"
+            "         lambda: backend.write_attributes('a', {'x': 1}),\n"
+            "         lambda: backend.save_batch([array], [name], **well)]\n"
+            "for call in calls:\n"
+            "    try: call()\n"
+            "    except PermissionError as error: print(os.path.relpath(error.filename, store))\n"
+            "print(backend.load('a').shape, backend.load(name).shape)\n"
+        )
+        command = [sys.executable, "-c", code, str(store), NAMES[0]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        for place in folders:
+            place.chmod(0o755)
+        said = ["b", "a", "a", "a/zarr.json", "p.zarr/A/01", "(4, 64, 64) (64, 64)", ""]
+        assert done.stdout.split("\n") == said, done.stderr
+        assert contents(store) == before
 
 
 def test_every_error_is_one_of_ours_or_the_systems(tmp_path, backend):

@@ -151,6 +151,12 @@ def test_what_cannot_be_read_is_named(tmp_path, backend):
     file.write_text(json.dumps(pickled))
     with pytest.raises(PlaneError, match="pickles"):
         backend.load("v2")
+    for dtype in ("|O", document["dtype"]):
+        pickled = {**document, "dtype": dtype, "compressor": {"id": "pickle"}, "fill_value": None}
+        file.write_text(json.dumps(pickled))
+        for call in (backend.load, backend.open_array):
+            with pytest.raises(PlaneError, match="pickles"):
+                call("v2")
 
 
 def test_other_files_are_no_arrays(tmp_path, backend):
