@@ -227,7 +227,7 @@ class ZarrStorageBackend(StorageBackend, VerifiableBackend):
         return read_all([*map(self._path, paths)], [os.fspath(path) for path in paths], self._base)
 
     def open_array(self, path: StrPath) -> Any:
-        """Return a lazy, read-only `zarr.Array`; errors as for `load`, but a missing chunk is zeros.
+        """Return a lazy, read-only `zarr.Array`; errors as for `load`, but a missing chunk is 0.
 
         `verify` finds one that is missing in an array that was written whole.
         """
