@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -182,9 +183,8 @@ def _write(bundle, well: str, attempt: int, unit: Path) -> None:
     ]
     outcome = Outcome(well, "scale", "done", outputs=("",), objects=len(objects))
     fingerprint = plan.unit_fingerprint(well, "")
-    entry = JournalEntry(
-        well, "", fingerprint, attempt, bundle.epoch, tuple(objects), outcome, "some time"
-    )
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    entry = JournalEntry(well, "", fingerprint, attempt, bundle.epoch, tuple(objects), outcome, now)
     commit_unit(bundle, well, "", unit, entry)
 
 
