@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import signal
@@ -17,8 +16,6 @@ import pytest
 from hcsflow.arrays import memory_type_of
 from hcsflow.errors import UsageError
 from hcsflow.storage.shared_memory import SharedMemoryStorageBackend
-
-SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass
@@ -91,35 +88,39 @@ def test_sizes_and_families_are_told_without_loading(store):
     assert store.stat("b").nbytes > 8_000
 
 
-def _work(store, number, done):
-    """In another process: save mine, race for one, wait for all."""
-    store.save(np.full(1000, number), f"results/{number}")
-    try:
-        store.save(np.full(1000, number), "results/race")
-    except FileExistsError:
-        done.put((number, False))
-    else:
-        done.put((number, True))
+WORK = """
+import pickle, sys
+import numpy as np
+store, number = pickle.load(sys.stdin.buffer)
+store.save(np.full((50, 60), number, np.uint16), f"results/{number}")
+try:
+    store.save(np.full((50, 60), number, np.uint16), "results/race")
+except FileExistsError:
+    print("lost")
+else:
+    print("won")
+"""
 
 
 def test_processes_share_it(store):
     store.ensure_directory("results")
-    done = SPAWN.Queue()
-    workers = [SPAWN.Process(target=_work, args=(store, n, done)) for n in range(3)]
-    for worker in workers:
-        worker.start()
-    told = [done.get(timeout=60) for _ in workers]
-    for worker in workers:
-        worker.join(60)
-    winners = [number for number, has_won in told if has_won]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORK], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    for number, worker in enumerate(workers):
+        worker.stdin.write(pickle.dumps((store, number)))
+        worker.stdin.flush()
+    told = [worker.communicate(timeout=60)[0].split() for worker in workers]
+    winners = [number for number, (said,) in enumerate(told) if said == b"won"]
     assert len(winners) == 1
     assert (store.load("results/race") == winners[0]).all()
     assert store.list_dir("results") == ["0", "1", "2", "race"]
     for number in range(3):
         assert (store.load(f"results/{number}") == number).all()
     assert store.folder.is_dir()  # a process that ends takes nothing with it
-    done.close()
-    done.join_thread()
 
 
 CHILD = """
