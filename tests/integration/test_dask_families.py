@@ -3,11 +3,9 @@
 import importlib.util
 import math
 import os
-import sys
 import time
 from dataclasses import dataclass
 
-import cloudpickle
 import dask
 import numpy as np
 import pytest
@@ -79,12 +77,9 @@ def bits_of(array):
 
 
 @pytest.fixture(autouse=True)
-def here_by_value():
-    """The workers cannot import this file."""
-    module = sys.modules[__name__]
-    cloudpickle.register_pickle_by_value(module)
-    yield
-    cloudpickle.unregister_pickle_by_value(module)
+def workers_find_this_file(monkeypatch, request):
+    """The functions above go to the workers by name; workers have this process's sys.path."""
+    monkeypatch.syspath_prepend(request.config.rootpath)
 
 
 def need(library):
