@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import pandas as pd
@@ -71,15 +72,22 @@ def read_csv(stream: BinaryIO) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     for name in found.columns.difference(kept, sort=False):
-        if found[name].dtype == object:
+        if not pd.api.types.is_numeric_dtype(found[name]):
             found[name] = _as_numbers(found[name])
     return found
 
 
+_EXACT: Mapping[str, Any] = (
+    {} if int(pd.__version__.partition(".")[0]) > 2 else {"float_precision": "round_trip"}
+)
+"""What makes numbers come back exactly; from pandas 3 on they do so by themselves."""
+
+
 def _parse(stream: BinaryIO, dtype: Any) -> pd.DataFrame:
-    return pd.read_csv(
-        stream, dtype=dtype, keep_default_na=False, na_values=[""], float_precision="round_trip"
+    found: pd.DataFrame = pd.read_csv(
+        stream, dtype=dtype, keep_default_na=False, na_values=[""], **_EXACT
     )
+    return found
 
 
 def _as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
