@@ -39,7 +39,8 @@ def memory_types(
     input_type, output_type : str
         Memory types of the stack taken and returned.
     oom_recovery : bool
-        Whether an out-of-memory error may be retried on smaller pieces.
+        Whether an out-of-memory error may be retried on smaller pieces; False for a function
+        that changes its stack in place.
 
     Raises
     ------
@@ -133,7 +134,8 @@ def _decorator(memory_type: str) -> _Decorator:
     input_type, output_type : str
         Memory types where they differ from ``"{memory_type}"``.
     oom_recovery : bool
-        Whether an out-of-memory error may be retried on smaller pieces.
+        Whether an out-of-memory error may be retried on smaller pieces; False for a function
+        that changes its stack in place.
     """
     return cast("_Decorator", decorate)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hcsflow.plan import PlaneSet, Segment, StepPlan
 
-__all__ = ["is_read_on", "plane_nbytes", "set_nbytes", "turn_nbytes", "turns"]
+__all__ = ["is_read_on", "plane_nbytes", "turn_nbytes"]
 
 
 def plane_nbytes(planes: PlaneSet) -> int:
@@ -17,12 +17,7 @@ def plane_nbytes(planes: PlaneSet) -> int:
     return prod(planes.shape_yx) * np.dtype(planes.dtype).itemsize
 
 
-def set_nbytes(planes: PlaneSet) -> int:
-    """Return the bytes of all planes of a well."""
-    return planes.num_planes * plane_nbytes(planes)
-
-
-def turns(planes: PlaneSet, segment: Segment) -> int:
+def _turns(planes: PlaneSet, segment: Segment) -> int:
     """Return how many turns of a segment's loop share out a well's planes."""
     counts = {"field": len(planes.fields), "timepoint": len(planes.timepoints)}
     return max(1, prod(counts[c] for c in segment.loop))
@@ -30,7 +25,7 @@ def turns(planes: PlaneSet, segment: Segment) -> int:
 
 def turn_nbytes(planes: PlaneSet, segment: Segment) -> int:
     """Return the bytes of the planes of one turn."""
-    return set_nbytes(planes) // turns(planes, segment)
+    return planes.num_planes * plane_nbytes(planes) // _turns(planes, segment)
 
 
 def is_read_on(producer: StepPlan, now: StepPlan, steps: Sequence[StepPlan]) -> bool:

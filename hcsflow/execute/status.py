@@ -19,12 +19,19 @@ from hcsflow.journal import (
 )
 from hcsflow.journal import read_failures as _read_failures
 from hcsflow.storage.objects import file_checksum
-from hcsflow.storage.zarr_nodes import holds_node, node_of
+from hcsflow.storage.zarr_nodes import (
+    V2_ARRAY,
+    V2_ATTRIBUTES,
+    V2_GROUP,
+    V3,
+    holds_node,
+    node_of,
+)
 
 __all__ = ["Finding", "Status", "read_failures", "read_status", "verify_output"]
 
 
-DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+DOCUMENTS = (V3, V2_ARRAY, V2_GROUP, V2_ATTRIBUTES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,7 @@ class ImageWriter:
         for level, writer in enumerate(self._writers):
             if level:
                 data = halve(data, is_label=is_label)
+                data.flags.writeable = False  # nobody else's, so that no encoder copies it
             writer.append(index, data)
             if level == self._counted and self._histograms:
                 self._histograms[self.layout.channels.index(channel)].add(data)
