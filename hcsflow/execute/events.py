@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from hcsflow.journal import ControlFolder, Event, Outcome, append_log
 
@@ -34,6 +35,10 @@ class EventLog:
         append_log(self._control, {"time": time, "kind": kind, "well": well, **data})
         if self._listener is not None:
             self._listener(event)
+
+    def tell_message(self, message: dict[str, Any]) -> None:
+        """Report what a task said by `hcsflow.graph.worker.emit`."""
+        self.tell(message["kind"], message["well"], **message["data"])
 
     def tell_outcome(self, outcome: Outcome) -> None:
         """Report what became of a well."""

@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hcsflow.errors import HcsflowError, PlanRefusedError, UsageError
-from hcsflow.execute.clusters import (
-    ClusterPlan,
-    default_workers,
-    machine_limits,
-    open_cluster,
-    select_cluster,
-)
-from hcsflow.execute.dashboard import offer_dashboard
+from hcsflow.errors import HcsflowError
+from hcsflow.execute.clusters import ClusterPlan
 from hcsflow.execute.events import EventLog, Listener
+from hcsflow.execute.executor import outcomes_of
 from hcsflow.execute.finalise import finalise, list_wells
 from hcsflow.execute.lock import OutputLock, locked
-from hcsflow.execute.loop import WellLoop
 from hcsflow.execute.options import RunOptions, RunResult
 from hcsflow.execute.output import check_output, clear_output, clear_scratch, prepare_output
 from hcsflow.execute.quiet import dask_logs_to
 from hcsflow.execute.resume import Ledger, planned_wells
-from hcsflow.graph.families import register_families
-from hcsflow.graph.plugin import Bundle, PlanPlugin
+from hcsflow.execute.select import cluster_for
+from hcsflow.graph.plugin import Bundle
 from hcsflow.journal import ControlFolder, Outcome, clear_failure, write_failure
 from hcsflow.plan import Plan
 from hcsflow.plate import Manifest
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 __all__ = ["run_plan"]
 
@@ -83,7 +71,7 @@ def run_plan(
     options = options or RunOptions()
     output, plate_root = Path(output).resolve(), Path(plate_root).resolve()
     check_output(plan, plate_root, output, fresh=options.fresh)
-    _cluster_plan(plan, options, len(plan.wells))
+    cluster_for(plan, options, len(plan.wells))
     with locked(output) as lock:
         check_output(plan, plate_root, output, fresh=options.fresh)
         if options.fresh:
@@ -155,7 +143,7 @@ class _Run:
         """Process wells on a cluster, filling in ``outcomes``."""
         failed = {name: (reason, file) for name, reason, file in self.bundle.plan.failed_wells}
         tasks = [well for well in todo if well not in failed]
-        cluster = _cluster_plan(self.bundle.plan, self.options, len(tasks))
+        cluster = cluster_for(self.bundle.plan, self.options, len(tasks))
         workers = cluster.kwargs.get("n_workers") if tasks else 0
         self.events.tell("run_started", wells=len(todo), skipped=skipped, workers=workers)
         for well in outcomes:
@@ -165,38 +153,25 @@ class _Run:
                 self._settle(_failed_before(well, *failed[well]), outcomes)
         if tasks and not self._must_stop(outcomes):
             with dask_logs_to(ControlFolder(Path(self.bundle.output))):
-                self._process_on(cluster, tasks, outcomes, ledger)
+                self._execute(cluster, tasks, outcomes, ledger)
         for well in todo:
             if well not in outcomes:
                 outcomes[well] = Outcome(well, "", "cancelled", message="the run was stopped")
 
-    def _process_on(
+    def _execute(
         self,
         cluster: ClusterPlan,
         wells: Sequence[str],
         outcomes: dict[str, Outcome],
         ledger: Ledger,
     ) -> None:
-        plan, options = self.bundle.plan, self.options
-        plan_id = uuid.uuid4().hex[:12]
-        # On a scheduler that others use too, two runs must not share keys.
-        label = plan.plate.name if cluster.kwargs else f"{plan.plate.name} ({plan_id})"
-        with ExitStack() as stack:
-            client, own = stack.enter_context(open_cluster(cluster))
-            bundle = replace(self.bundle, memory_bytes=_memory_per_worker(client, plan))
-            stack.enter_context(_shipped(client, PlanPlugin(plan_id, bundle), cluster))
-            link = offer_dashboard(own.scheduler) if own else client.dashboard_link
-            self.events.tell("cluster_started", dashboard=link)
-            loop = WellLoop(client, plan, plan_id=plan_id, label=label, task=options.task)
-            news = loop.run(wells, retries=options.retries, timeout_s=options.timeout_s)
-            for item in stack.enter_context(closing(news)):
-                if isinstance(item, dict):
-                    self.events.tell(item["kind"], item["well"], **item["data"])
-                    continue
-                self._settle(item, outcomes)
+        """Settle each well's outcome as it comes in, until all are or the run must stop."""
+        with closing(outcomes_of(cluster, self.bundle, self.options, wells, self.events)) as news:
+            for outcome in news:
+                self._settle(outcome, outcomes)
                 self._list_at_times(ledger)
                 if self._must_stop(outcomes):
-                    break
+                    return
 
     def _list_at_times(self, ledger: Ledger) -> None:
         """Let the plates list the wells done so far, so that they can be looked at meanwhile."""
@@ -242,88 +217,3 @@ def _failed_before(well: str, reason: str, file: str | None) -> Outcome:
     """Return the outcome of a well that the plan gave no task."""
     error = "PlateError" if file else "MissingPlaneError"  # at fault, or nowhere to be found
     return Outcome(well, "", "failed", step="plan", error=error, message=reason, file=file)
-
-
-def _cluster_plan(plan: Plan, options: RunOptions, wells: int) -> ClusterPlan:
-    """Decide where the plan runs.
-
-    Raises
-    ------
-    UsageError
-        If the cluster is unknown, or cannot keep time limits.
-    PlanRefusedError
-        If it offers too little.
-    """
-    wanted = options.workers or plan.config.num_workers
-    cores, memory_bytes = machine_limits()
-    automatic = default_workers(
-        cores=min(cores, plan.resources.workers or cores),
-        wells=wells,
-        memory_bytes=memory_bytes,
-        projected_bytes=plan.projected_bytes,
-    )
-    cluster = select_cluster(
-        options.cluster,
-        workers=min(wanted, max(wells, 1)) if wanted else automatic,
-        memory_bytes=memory_bytes,
-        projected_bytes=plan.projected_bytes,
-    )
-    if options.timeout_s is not None and not cluster.has_processes:
-        raise UsageError(
-            "a thread cannot be stopped: --timeout needs worker processes",
-            hint="use the cluster 'local'",
-        )
-    if plan.resources.gpus and cluster.kwargs:
-        raise PlanRefusedError(
-            f"the plan needs {plan.resources.gpus} GPUs, the cluster {options.cluster!r} has none",
-            hint="compile it for CPUs, or give the address of a cluster with GPUs",
-        )
-    return cluster
-
-
-@contextmanager
-def _shipped(client: Client, plugin: PlanPlugin, cluster: ClusterPlan) -> Iterator[None]:
-    """Give all workers the plan, and take it back at the end."""
-    register_families()
-    try:
-        client.register_plugin(plugin)
-    except ImportError as error:
-        raise UsageError(
-            f"a worker of the cluster cannot load the plan: {error}",
-            hint="install hcsflow and the step functions' packages where the workers run",
-        ) from error
-    except OSError as error:
-        raise HcsflowError(
-            f"the cluster is gone: {error}",
-            hint="run the same command again: what is done is skipped",
-        ) from error
-    try:
-        yield
-    finally:
-        if not cluster.kwargs:
-            with suppress(OSError, TimeoutError, RuntimeError, ValueError):
-                client.unregister_worker_plugin(plugin.name)
-
-
-def _memory_per_worker(client: Client, plan: Plan) -> int:
-    """Return what a task may use, in bytes: the plan's resources or the cluster's, the lesser.
-
-    A worker runs as many tasks at a time as it has threads.
-
-    Raises
-    ------
-    PlanRefusedError
-        If that cannot hold the worst task.
-    """
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    threads = [max(1, int(worker["nthreads"])) for worker in workers]
-    limits = [int(worker.get("memory_limit") or 0) for worker in workers]
-    shares = [limit // n for limit, n in zip(limits, threads, strict=True) if limit]
-    offered = min(shares) if shares else machine_limits()[1] // max(1, sum(threads))
-    if offered < plan.projected_bytes:
-        raise PlanRefusedError(
-            f"the worst task needs {plan.projected_bytes / 2**30:.1f} GiB, a thread of this "
-            f"cluster's workers has {offered / 2**30:.1f} GiB",
-            hint="use workers with more memory or fewer threads, or stack fewer planes at a time",
-        )
-    return min(offered, plan.resources.memory_bytes or offered)

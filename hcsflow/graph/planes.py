@@ -44,11 +44,13 @@ def task_storage(
 ) -> FileManager:
     """Return the backends of one task: its memory, and files in its scratch folder."""
     one_plane_each = ZarrConfig(chunk_strategy=ZarrChunkStrategy.FILE)
-    registry = StorageRegistry()
-    registry.register_backend(Backend.MEMORY, memory)
-    registry.register_backend(Backend.DISK, lambda: DiskStorageBackend(scratch))
-    registry.register_backend(
-        Backend.ZARR, lambda: load_object(ZARR)(scratch, config=one_plane_each)
+    # Given at once, not registered: that would look through all installed packages, well by well.
+    registry = StorageRegistry(
+        {
+            MEMORY: lambda: memory,
+            Backend.DISK.value: lambda: DiskStorageBackend(scratch),
+            Backend.ZARR.value: lambda: load_object(ZARR)(scratch, config=one_plane_each),
+        }
     )
     return FileManager(registry, meter=meter)
 

@@ -21,7 +21,7 @@ from hcsflow.graph.worker import measure_idle
 from hcsflow.plan import Plan
 from hcsflow.plate import Manifest
 
-__all__ = ["Bundle", "PlanPlugin", "bundle_of"]
+__all__ = ["Bundle", "PlanPlugin", "bundle_of", "held_bundle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,21 @@ def bundle_of(plan_id: str) -> Bundle:
     if found is None:
         raise LookupError(f"plan {plan_id} has not been shipped to this worker")
     return found[0]
+
+
+@contextmanager
+def held_bundle(plan_id: str, bundle: Bundle) -> Iterator[None]:
+    """Let tasks in this very process find a plan, without any worker, for the block."""
+    with _lock:
+        _bundles[plan_id] = bundle, 1
+    limit_threads(bundle.plan.resources.threads_per_worker, set_environment=False)
+    measure_idle()
+    try:
+        yield
+    finally:
+        with _lock:
+            del _bundles[plan_id]
+        restore_threads()
 
 
 class PlanPlugin(WorkerPlugin):  # type: ignore[misc]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +15,7 @@ from distributed import get_worker
 __all__ = [
     "PeakMeter",
     "emit",
+    "heard_by",
     "idle_bytes",
     "measure_idle",
     "topic_of",
@@ -21,6 +25,10 @@ CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
 
 _idle: dict[int, int] = {}
+
+_listener: ContextVar[Callable[[dict[str, Any]], None] | None] = ContextVar(
+    "hcsflow_listener", default=None
+)
 
 
 def measure_idle() -> int:
@@ -73,16 +81,31 @@ def topic_of(plan_id: str) -> str:
     return f"hcsflow-{plan_id}"
 
 
-def emit(kind: str, well: str, *, plan_id: str, **data: str | float) -> None:
-    """Tell the client that something happened (``"well_started"``, ``"step"``), if on a worker.
+@contextmanager
+def heard_by(listener: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Hand what tasks of this thread emit in the block to a listener: they run on no worker."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
-    Fire and forget: nothing waits for it, and outside a worker nothing happens.
+
+def emit(kind: str, well: str, *, plan_id: str, **data: str | float) -> None:
+    """Tell the client that something happened (``"well_started"``, ``"step"``).
+
+    On a worker fire and forget: nothing waits for it. Under `heard_by` the listener is called.
+    Elsewhere nothing happens.
     """
+    message: dict[str, Any] = {"kind": kind, "well": well, "data": {**data}}
+    listener = _listener.get()
+    if listener is not None:
+        listener(message)
+        return
     try:
         worker = get_worker()
     except ValueError:
         return
-    message: dict[str, Any] = {"kind": kind, "well": well, "data": {**data}}
     worker.log_event(topic_of(plan_id), message)
 
 

@@ -8,7 +8,7 @@ import hcsflow as hf
 from hcsflow.contracts import special_outputs
 from hcsflow.errors import UsageError
 from hcsflow.execute import RunOptions, read_status, verify_output
-from hcsflow.execute.run import _cluster_plan
+from hcsflow.execute.select import cluster_for
 from hcsflow.materialize import Table
 from hcsflow.session.run import Run, summary
 from hcsflow.testing.plates import key_coded_plate
@@ -68,7 +68,7 @@ def test_workers_and_memory_have_one_rule_that_knows_the_container(plate, tmp_pa
     ).frozen
     usable = int(0.8 * (1 << 30))
     assert plan.resources.memory_bytes == usable // plan.resources.workers
-    chosen = _cluster_plan(plan, RunOptions(), len(plan.wells))
+    chosen = cluster_for(plan, RunOptions(), len(plan.wells))
     assert chosen.kwargs["n_workers"] == plan.resources.workers
     assert chosen.kwargs["memory_limit"] == plan.resources.memory_bytes
     with pytest.raises(UsageError, match="64 workers"):
