@@ -199,7 +199,7 @@ def todo_of(plan: Any) -> dict[str, list[str]]:
     return {well: [segment.name for segment in plan.segments] for well in plan.wells}
 
 
-def sleeping(plan_id: str, segment: str, well: str, attempt: int, *upstream: Any) -> Outcome:
+def sleeping(_plan: str, segment: str, well: str, _attempt: int, *_upstream: Any) -> Outcome:
     """Sleep as long as a well takes."""
     time.sleep(SLEEP_S)
     return Outcome(well, segment, "done")
