@@ -30,6 +30,7 @@ __all__ = [
     "ReadOnlyError",
     "StorageResolutionError",
     "StoreFullError",
+    "UnknownSettingError",
     "UsageError",
     "nearest",
 ]
@@ -77,6 +78,10 @@ class ConfigError(HcsflowError, ValueError):
     """A setting is unknown or has a wrong value (exit 2)."""
 
     exit_code = 2
+
+
+class UnknownSettingError(ConfigError, AttributeError, TypeError):
+    """No setting has this name, as a key, an attribute or an argument (exit 2)."""
 
 
 class PlateError(HcsflowError, ValueError):

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from hcsflow.errors import UsageError
 
+if TYPE_CHECKING:
+    from hcsflow.config import Source
+
 __all__ = [
     "Acquisition",
     "Chunks",
     "ChunksOption",
+    "ClusterOption",
     "ConfigFile",
     "FillValue",
+    "Granularity",
+    "GranularityOption",
     "JsonFlag",
     "Layout",
     "LayoutOption",
@@ -34,9 +42,10 @@ __all__ = [
     "Set",
     "Wells",
     "WorkersOption",
-    "layered_config",
+    "file_sources",
     "parse_settings",
     "split_wells",
+    "with_request",
 ]
 
 
@@ -60,6 +69,13 @@ class Ngff(StrEnum):
 
     V05 = "0.5"
     V04 = "0.4"
+
+
+class Granularity(StrEnum):
+    """``--granularity``."""
+
+    SEGMENT = "segment"
+    STEP = "step"
 
 
 class Missing(StrEnum):
@@ -117,6 +133,18 @@ PixelSize = Annotated[
     float | None,
     typer.Option("--pixel-size-um", min=0.0, help="Pixel size in µm, where unknown or wrong."),
 ]
+ClusterOption = Annotated[
+    str,
+    typer.Option(
+        envvar="HCSFLOW_CLUSTER",
+        metavar="CLUSTER",
+        help="'local' (processes), 'threads', 'serial', 'cuda', 'slurm', 'pbs', 'lsf', 'sge', "
+        "'htcondor', a profile.yaml or 'tcp://host:port'.",
+    ),
+]
+GranularityOption = Annotated[
+    Granularity, typer.Option("--granularity", help="One task a well, or one for each step.")
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Default: min(cores, wells, RAM ÷ projected peak)."),
@@ -173,53 +201,97 @@ def _canonical(name: str) -> str:
         return name.upper()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What ``plan`` and ``run`` compile: the options that they share, understood."""
+    """What ``plan`` and ``run`` compile: each field is an option of both."""
 
-    pipeline: str
-    plate: Path
-    output: Path
-    workers: int | None
-    wells: list[str] | None
-    parameters: dict[str, Any]
-    config: dict[str, Any]
-    acquisition: str | None
-    pixel_size_um: float | None
+    pipeline: PipelineArgument
+    plate: PlateArgument
+    output: OutputOption
+    cluster: ClusterOption = "local"
+    workers: WorkersOption = None
+    granularity: GranularityOption = Granularity.SEGMENT
+    wells: Wells = None
+    settings: Set = None
+    config: ConfigFile = None
+    chunks: ChunksOption = None
+    layout: LayoutOption = None
+    ngff: NgffOption = None
+    missing: MissingOption = None
+    fill_value: FillValue = None
+    acquisition: Acquisition = None
+    pixel_size_um: PixelSize = None
+
+    @property
+    def profile(self) -> Path | None:
+        """The profile's file, where the cluster is given as one."""
+        file = Path(self.cluster)
+        return file if file.suffix in {".yaml", ".yml"} else None
+
+    def sources(self) -> list[Source]:
+        """Return the settings that were asked for, each with where it was.
+
+        Raises
+        ------
+        ConfigError
+            If a file cannot be read, a name in it is unknown, or a value does not fit.
+        """
+        from hcsflow.config import Level, Source, resolve
+        from hcsflow.session.settings import profile_sources
+
+        options = {
+            "--chunks": ("zarr.chunk_strategy", self.chunks),
+            "--layout": ("zarr.field_layout", self.layout),
+            "--ngff": ("zarr.ngff_version", self.ngff),
+            "--missing": ("missing", self.missing),
+            "--fill-value": ("fill_value", self.fill_value),
+        }
+        file = file_sources(self.config)
+        given = [
+            Source(Level.CALL, option, {name: str(value) if isinstance(value, StrEnum) else value})
+            for option, (name, value) in options.items()
+            if value is not None
+        ]
+        resolve([*profile_sources(self.cluster), *file, *given])  # refused before all else
+        return [*file, *given]
 
 
-def layered_config(
-    file: Path | None,
-    *,
-    chunks: Chunks | None = None,
-    layout: Layout | None = None,
-    ngff: Ngff | None = None,
-    missing: Missing | None = None,
-    fill: int | None = None,
-) -> dict[str, Any]:
-    """Merge a settings file with options; an option that was given wins.
-
-    Parameters
-    ----------
-    file : Path or None
-        YAML mapping, e.g. ``zarr: {chunk_strategy: file}``.
-    chunks, layout, ngff, missing, fill
-        Options, None where not given.
+def file_sources(config: Path | None) -> list[Source]:
+    """Return the settings in the file of ``--config``.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, or names or values in it are wrong.
+        If it cannot be read.
     """
-    from hcsflow.config import read_layer, resolve
+    from hcsflow.config import Level, Source, read_layer
 
-    found = read_layer(file) if file is not None else {}
-    resolve([(str(file), found)])  # what is wrong in the file is said with its name
-    options = {
-        "zarr.chunk_strategy": chunks,
-        "zarr.field_layout": layout,
-        "zarr.ngff_version": ngff,
-        "missing": missing,
-        "fill_value": fill,
-    }
-    return found | {name: option for name, option in options.items() if option is not None}
+    return [] if config is None else [Source(Level.CALL, str(config), read_layer(config))]
+
+
+def with_request(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with the options of `Request` in place of its parameter ``request``.
+
+    Typer has no groups of options; a signature put together does the same.
+    """
+    hints = get_type_hints(Request, include_extras=True)
+    shared = [
+        Parameter(
+            each.name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if each.default is MISSING else each.default,
+            annotation=hints[each.name],
+        )
+        for each in fields(Request)
+    ]
+    own = [p for p in signature(verb, eval_str=True).parameters.values() if p.name != "request"]
+
+    @wraps(verb)
+    def command(**options: Any) -> None:
+        request = Request(**{each.name: options.pop(each.name) for each in shared})
+        verb(request=request, **options)
+
+    parameters = [*shared, *(p.replace(kind=Parameter.KEYWORD_ONLY) for p in own)]
+    command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+    command.__dict__["__signature__"] = Signature(parameters, return_annotation=None)
+    return command

@@ -1,65 +1,87 @@
-"""Settings in layers, mappings of names to values: a file, the environment, the command line."""
+"""Settings in layers, mappings of names to values: which there are, and one laid over the other."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from enum import Enum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum, IntEnum
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeAlias, get_type_hints
 
 import yaml
 
-from hcsflow.config.values import LIMITS, GlobalPipelineConfig
-from hcsflow.errors import ConfigError, nearest
+from hcsflow.config.checks import fitted, kinds_of, unknown_setting
+from hcsflow.config.values import GlobalPipelineConfig, VFSConfig, ZarrConfig
+from hcsflow.errors import ConfigError
 
 __all__ = [
     "Layer",
-    "environment_layer",
-    "environment_names",
+    "Level",
+    "Source",
     "layer_of",
     "load_config",
     "parse_assignment",
     "parse_value",
+    "plain_layer",
     "read_layer",
     "resolve",
+    "setting_kinds",
     "setting_names",
+    "settings_of",
 ]
 
-Layer = Mapping[str, Any]
+Layer: TypeAlias = Mapping[str, Any]
 
-ENVIRONMENT = "HCSFLOW_"
+_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+"""What PyYAML raises: beside its own, what its readers of dates, numbers and tags let through."""
 
-SWITCHES = ("HCSFLOW_CLUSTER", "HCSFLOW_DEBUG", "HCSFLOW_NO_GPU")
-"""Environment variables that are read elsewhere: the command line's, and the one of the arrays."""
 
-_HINTS = {
-    "materialization_defaults": "write vfs.materialization_backend, or a step's materialization",
-    "zarr.compression": "write zarr.compressor",
-    "zarr.chunks": "write zarr.chunk_strategy (well, file or adaptive)",
-    "zarr.ome_metadata": "write zarr.ome_zarr_metadata",
-    "compression": "write zarr.compressor",
-    "chunks": "write zarr.chunk_strategy (well, file or adaptive)",
-    "ome_metadata": "write zarr.ome_zarr_metadata",
-}
-"""Names that older documents use, and what they are called here."""
+class Level(IntEnum):
+    """Where settings may come from, the weakest first."""
+
+    GLOBAL = 1
+    PIPELINE = 2
+    STEP = 3
+    PROFILE = 4
+    ENVIRONMENT = 5
+    CALL = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Settings and where they come from.
+
+    Parameters
+    ----------
+    level : Level
+        What they give way to.
+    origin : str
+        As a user knows it: a file's path, a variable's name, an option, ``"pipeline 'x'"``.
+    settings : mapping
+        Nested or dotted (``"zarr.pyramid"``); a group may be given as its class. None inherits.
+    """
+
+    level: Level
+    origin: str
+    settings: Layer
 
 
 def load_config(path: str | Path) -> GlobalPipelineConfig:
     """Read settings from a YAML file; what it leaves out keeps its default.
+
+    ``hcsflow schema config`` prints the JSON Schema of such files.
 
     Raises
     ------
     ConfigError
         If the file cannot be read, a name is unknown, or a value does not fit.
     """
-    return resolve([(str(path), read_layer(path))])[0]
+    return resolve([Source(Level.GLOBAL, str(path), read_layer(path))])[0]
 
 
 def read_layer(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file as a layer for `resolve`.
+    """Read a YAML file as the settings of a `Source`.
 
     Raises
     ------
@@ -68,7 +90,7 @@ def read_layer(path: str | Path) -> dict[str, Any]:
     """
     try:
         found = yaml.safe_load(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, *_YAML_ERRORS) as error:
         raise ConfigError(f"{path}: cannot be read as settings: {error}") from error
     if found is None:
         return {}
@@ -80,42 +102,6 @@ def read_layer(path: str | Path) -> dict[str, Any]:
     return found
 
 
-def environment_layer(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings in environment variables such as ``HCSFLOW_ZARR_CHUNK_STRATEGY``.
-
-    Raises
-    ------
-    ConfigError
-        If a variable that begins with ``HCSFLOW_`` names neither a setting nor one of `SWITCHES`;
-        it would be overlooked otherwise.
-    """
-    known = environment_names()
-    layer: dict[str, Any] = {}
-    for variable, text in environ.items():
-        if variable in known:
-            _put(layer, known[variable].split("."), text)
-        elif variable.startswith(ENVIRONMENT) and variable not in SWITCHES:
-            names = sorted([*known, *SWITCHES])
-            close = nearest(variable, names)
-            listed = f"there are {', '.join(names)}"
-            raise ConfigError(
-                f"environment variable {variable} names no setting",
-                hint=f"did you mean {close}? {listed}" if close else listed,
-            )
-    return layer
-
-
-def environment_names() -> dict[str, str]:
-    """Return the settings by the environment variable that sets them.
-
-    Examples
-    --------
-    >>> environment_names()["HCSFLOW_ZARR_CHUNK_STRATEGY"]
-    'zarr.chunk_strategy'
-    """
-    return {ENVIRONMENT + name.replace(".", "_").upper(): name for name in setting_names()}
-
-
 def setting_names() -> list[str]:
     """List all settings by dotted name.
 
@@ -124,54 +110,99 @@ def setting_names() -> list[str]:
     >>> "zarr.chunk_strategy" in setting_names()
     True
     """
-    return [name for name, _ in _leaves(GlobalPipelineConfig())]
+    return list(setting_kinds())
+
+
+def setting_kinds() -> dict[str, tuple[type, ...]]:
+    """Return the types that each setting may have, by dotted name."""
+    return {
+        f"{prefix}{name}": kinds
+        for prefix, group in (
+            ("vfs.", VFSConfig),
+            ("zarr.", ZarrConfig),
+            ("", GlobalPipelineConfig),
+        )
+        for name, kinds in kinds_of(group).items()
+    }
+
+
+def settings_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted names and values of a configuration, or of a group of it."""
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            yield from settings_of(value, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, value
 
 
 def layer_of(config: GlobalPipelineConfig) -> dict[str, Any]:
-    """Return what a configuration sets otherwise than the defaults, as a layer."""
-    default = dict(_leaves(GlobalPipelineConfig()))
+    """Return what a configuration sets otherwise than the defaults: nested, as YAML has it.
+
+    Examples
+    --------
+    >>> layer_of(GlobalPipelineConfig(zarr=ZarrConfig(chunk_strategy="file")))
+    {'zarr': {'chunk_strategy': 'file'}}
+    """
+    default = dict(settings_of(GlobalPipelineConfig()))
     layer: dict[str, Any] = {}
-    for name, value in _leaves(config):
+    for name, value in settings_of(config):
         if value != default[name]:
-            _put(layer, name.split("."), value)
+            group, dot, last = name.rpartition(".")
+            place = layer.setdefault(group, {}) if dot else layer
+            place[last] = plain_layer(value)
     return layer
 
 
-def resolve(layers: Sequence[tuple[str, Layer]]) -> tuple[GlobalPipelineConfig, dict[str, str]]:
+def plain_layer(value: Any) -> Any:
+    """Return settings as YAML can hold them: choices as their text, groups as mappings.
+
+    Examples
+    --------
+    >>> plain_layer({"vfs": VFSConfig(memory_limit_gb=2)})["vfs"]["intermediate_backend"]
+    'memory'
+    """
+    if isinstance(value, (VFSConfig, ZarrConfig)):
+        value = dict(settings_of(value))
+    if isinstance(value, Mapping):
+        return {name: plain_layer(each) for name, each in value.items()}
+    return value.value if isinstance(value, Enum) else value
+
+
+def resolve(sources: Iterable[Source]) -> tuple[GlobalPipelineConfig, dict[str, str]]:
     """Lay settings over each other.
 
     Parameters
     ----------
-    layers : sequence of (origin, mapping)
-        From the weakest to the strongest: a later one wins. None inherits. Names are nested or
-        dotted (``"zarr.pyramid"``); values have their types or are text.
+    sources : iterable of Source
+        The stronger level wins; among equals, the later one. None inherits.
 
     Returns
     -------
     config, origins : GlobalPipelineConfig, dict of str
         The settings, and for each dotted name the origin of its value (``"default"`` where no
-        layer says anything).
+        source says anything).
 
     Raises
     ------
     ConfigError
-        If a name is unknown or a value does not fit; it says in which layer.
+        If a name is unknown or a value does not fit; it says in which source.
 
     Examples
     --------
-    >>> config, origins = resolve([("a.yaml", {"zarr": {"chunk_strategy": "file"}})])
+    >>> lab = Source(Level.GLOBAL, "lab.yaml", {"zarr": {"chunk_strategy": "file"}})
+    >>> config, origins = resolve([lab])
     >>> config.zarr.chunk_strategy.value, origins["zarr.chunk_strategy"], origins["fill_value"]
-    ('file', 'a.yaml', 'default')
+    ('file', 'lab.yaml', 'default')
     """
-    values = dict(_leaves(GlobalPipelineConfig()))
-    kinds = dict(_kinds(GlobalPipelineConfig))
+    values = dict(settings_of(GlobalPipelineConfig()))
     origins = dict.fromkeys(values, "default")
-    for origin, layer in layers:
-        for name, value in _flat(layer, origin):
-            if value is None:
-                continue
-            values[name] = _fitted(name, value, kinds[name], origin)
-            origins[name] = origin
+    kinds = setting_kinds()
+    for source in sorted(sources, key=lambda each: each.level):
+        for name, value in _flat(source.settings, source.origin, kinds):
+            if value is not None:
+                values[name] = fitted(name, value, kinds[name], f"{source.origin}: ")
+                origins[name] = source.origin
     return _built(GlobalPipelineConfig, values), origins
 
 
@@ -208,95 +239,22 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     return name.strip(), parse_value(value.strip())
 
 
-def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted names and values of a configuration."""
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            yield from _leaves(value, f"{prefix}{item.name}.")
-        else:
-            yield prefix + item.name, value
-
-
-def _kinds(config: type, prefix: str = "") -> Iterator[tuple[str, tuple[type, ...]]]:
-    """Yield dotted names and the types a value may have."""
-    for name, hint in get_type_hints(config).items():
-        if is_dataclass(hint) and isinstance(hint, type):
-            yield from _kinds(hint, f"{prefix}{name}.")
-        else:
-            yield prefix + name, get_args(hint) or (hint,)
-
-
-def _flat(layer: Layer, origin: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(
+    layer: Layer, origin: str, names: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
     """Yield dotted names and values of a layer; refuse names there are not."""
-    names = setting_names()
     for key, value in layer.items():
         name = f"{prefix}{key}"
-        is_section = any(known.startswith(f"{name}.") for known in names)
-        if is_section and isinstance(value, Mapping):
-            yield from _flat(value, origin, f"{name}.")
-        elif is_section and value is None:
-            continue
-        elif is_section:
-            raise ConfigError(f"{origin}: {name} is a group of settings, got {value!r}")
-        elif name in names:
+        if name in names:
             yield name, value
-        else:
-            raise _unknown(name, names, origin)
-
-
-def _unknown(name: str, names: Sequence[str], origin: str) -> ConfigError:
-    hint = _HINTS.get(name) or _HINTS.get(name.partition(".")[0])
-    if hint is None:
-        by_last = {known.rpartition(".")[2]: known for known in names}
-        last = name.rpartition(".")[2]
-        close = nearest(name, names) or by_last.get(nearest(last, by_last) or "")
-        hint = f"did you mean {close}?" if close else f"there are {', '.join(names)}"
-    return ConfigError(f"{origin}: there is no setting {name!r}", hint=hint)
-
-
-def _fitted(name: str, value: Any, kinds: tuple[type, ...], origin: str) -> Any:
-    """Return a value as one of the types a setting may have."""
-    for kind in kinds:
-        found = _as(value, kind)
-        if found is not None:
-            return _within(name, found, origin)
-    choices = [m.value for kind in kinds if issubclass(kind, Enum) for m in kind]
-    wanted = ", ".join(choices) or " or ".join(k.__name__ for k in kinds if k is not NoneType)
-    raise ConfigError(f"{origin}: {name} must be {wanted}, got {value!r}")
-
-
-def _as(value: Any, kind: type) -> Any:
-    """Return ``value`` as ``kind``, or None where it is not one."""
-    if issubclass(kind, Enum):
-        text = value.value if isinstance(value, Enum) else str(value).lower()
-        return next((member for member in kind if member.value == text), None)
-    if kind is bool:
-        return value if isinstance(value, bool) else _WORDS.get(str(value).lower())
-    if kind is str:
-        return str(value) if isinstance(value, (str, Path, int, float)) else None
-    if kind in (int, float) and not isinstance(value, bool):
-        number = parse_value(value) if isinstance(value, str) else value
-        if isinstance(number, (int, float)) and not isinstance(number, bool):
-            return kind(number) if kind(number) == number else None
-    return None
-
-
-_WORDS = {"true": True, "yes": True, "on": True, "1": True}
-_WORDS |= {"false": False, "no": False, "off": False, "0": False}
-
-
-def _within(name: str, value: Any, origin: str) -> Any:
-    low, high = LIMITS.get(name.rpartition(".")[2], (None, None))
-    is_low = low is not None and value is not None and value < low
-    if is_low or (high is not None and value > high):
-        limits = f"{low} to {high}" if high is not None else f"at least {low}"
-        raise ConfigError(f"{origin}: {name} must be {limits}, got {value}")
-    if name == "zarr.ngff_version" and value not in ("0.4", "0.5"):
-        raise ConfigError(f"{origin}: {name} must be 0.4 or 0.5, got {value!r}")
-    if name == "zarr.store_name" and ("/" in value or value in ("", ".", "..")):
-        raise ConfigError(f"{origin}: {name} must be a folder's name, got {value!r}")
-    return value
+        elif not any(known.startswith(f"{name}.") for known in names):
+            raise unknown_setting(name, names, f"{origin}: ")
+        elif isinstance(value, Mapping):
+            yield from _flat(value, origin, names, f"{name}.")
+        elif isinstance(value, VFSConfig if name == "vfs" else ZarrConfig):
+            yield from settings_of(value, f"{name}.")
+        elif value is not None:
+            raise ConfigError(f"{origin}: {name} is a group of settings, got {value!r}")
 
 
 def _built(config: type, values: Mapping[str, Any], prefix: str = "") -> Any:
@@ -307,9 +265,3 @@ def _built(config: type, values: Mapping[str, Any], prefix: str = "") -> Any:
         dotted = f"{prefix}{name}"
         arguments[name] = _built(hint, values, f"{dotted}.") if nested else values[dotted]
     return config(**arguments)
-
-
-def _put(layer: dict[str, Any], names: Sequence[str], value: Any) -> None:
-    for name in names[:-1]:
-        layer = layer.setdefault(name, {})
-    layer[names[-1]] = value

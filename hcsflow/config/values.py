@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Self
 
+import yaml
+
+from hcsflow.config.checks import fitted, kinds_of, unknown_setting
 from hcsflow.errors import ConfigError
 
 __all__ = [
     "Backend",
     "FieldLayout",
     "GlobalPipelineConfig",
+    "InputIdentity",
     "MaterializationBackend",
     "MissingPolicy",
     "StepMaterializationConfig",
@@ -77,65 +83,46 @@ class MissingPolicy(StrEnum):
     FILL = "fill"
 
 
-_CHOICES: Mapping[str, type[StrEnum]] = {
-    "intermediate_backend": Backend,
-    "materialization_backend": MaterializationBackend,
-    "compressor": ZarrCompressor,
-    "chunk_strategy": ZarrChunkStrategy,
-    "field_layout": FieldLayout,
-    "backend": MaterializationBackend,
-    "missing": MissingPolicy,
-}
-"""Settings that are choices, by name."""
+class InputIdentity(StrEnum):
+    """How it is told that an input file is still the one that was processed."""
 
-
-LIMITS: Mapping[str, tuple[int, int | None]] = {
-    "compression_level": (1, 9),
-    "num_workers": (1, None),
-    "memory_limit_gb": (0, None),
-    "fill_value": (0, None),
-}
-"""Lowest and highest value of settings that are numbers; None is no limit."""
-
-_FRACTIONS = frozenset({"memory_limit_gb"})
+    STAT = "stat"
+    CONTENT = "content"
 
 
 class _Settings:
-    """What all groups of settings can do; choices may be given by their text."""
+    """What all groups of settings can do."""
 
     __slots__ = ()
 
+    def __new__(cls, *_: Any, **given: Any) -> Self:
+        """Refuse names that are no settings, with what they are called here."""
+        names = [each.name for each in fields(cls)]  # type: ignore[arg-type]
+        for name in given:
+            if name not in names:
+                raise unknown_setting(name, names, f"{cls.__name__}: ")
+        return object.__new__(cls)
+
     def __post_init__(self) -> None:
-        """Turn the text of a choice into the choice, and hold numbers to their limits.
+        """Turn the text of a choice into the choice, and hold values to their kinds and limits.
 
         Raises
         ------
         ConfigError
-            If there is no such choice, or a number is not one or beyond its limits.
+            If a value is of another kind, no choice, or beyond its limits.
         """
-        for name, kind in _CHOICES.items():
-            value = getattr(self, name, None)
-            if value is not None and not isinstance(value, kind):
-                object.__setattr__(self, name, _choice(kind, value, name))
-        for name, (low, high) in LIMITS.items():
-            value = getattr(self, name, None)
-            kinds = (int, float) if name in _FRACTIONS else (int,)
-            is_number = isinstance(value, kinds) and not isinstance(value, bool)
-            if value is not None and not (is_number and low <= value <= (high or value)):
-                limits = f"at least {low}" if high is None else f"{low} to {high}"
-                number = "a number" if name in _FRACTIONS else "a whole number"
-                raise ConfigError(f"{name} must be {number}, {limits}, got {value!r}")
+        for name, kinds in kinds_of(type(self)).items():
+            object.__setattr__(self, name, fitted(name, getattr(self, name), kinds))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        names = [each.name for each in fields(self)]  # type: ignore[arg-type]
+        raise unknown_setting(name, names, f"{type(self).__name__}: ")
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed."""
         return replace(self, **changes)  # type: ignore[type-var]
-
-
-def _choice(kind: type[StrEnum], value: object, name: str) -> StrEnum:
-    found = {member.value: member for member in kind}.get(str(value).lower())
-    if found is None:
-        raise ConfigError(f"{name} must be {', '.join(kind)}, got {value!r}")
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,22 +183,10 @@ class ZarrConfig(_Settings):
     write_plate_metadata: bool = True
     pyramid: bool = True
 
-    def __post_init__(self) -> None:
-        """Check the choices.
-
-        Raises
-        ------
-        ConfigError
-            If a value is none of those there are.
-        """
-        _Settings.__post_init__(self)
-        if self.ngff_version not in ("0.4", "0.5"):
-            raise ConfigError(f"ngff_version must be '0.4' or '0.5', got {self.ngff_version!r}")
-
 
 @dataclass(frozen=True, slots=True)
 class StepMaterializationConfig(_Settings):
-    """Where one step's output is kept, if it is.
+    """Where and how one step's output is kept, if it is.
 
     Parameters
     ----------
@@ -219,10 +194,54 @@ class StepMaterializationConfig(_Settings):
         Folder below the output; None is ``<nn>_<step>``.
     backend : MaterializationBackend or None
         None inherits from `VFSConfig`.
+    zarr : mapping or ZarrConfig, optional
+        The step's own Zarr settings, e.g. ``{"chunk_strategy": "file"}``; those that it leaves out
+        are the pipeline's. A whole `ZarrConfig` leaves none out. Kept as a read-only mapping.
+
+    Examples
+    --------
+    >>> kept = StepMaterializationConfig(zarr={"chunk_strategy": "file", "pyramid": None})
+    >>> {name: str(value) for name, value in kept.zarr.items()}
+    {'chunk_strategy': 'file'}
     """
 
     sub_dir: str | None = None
     backend: MaterializationBackend | None = None
+    zarr: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check names and values, those of ``zarr`` too.
+
+        Raises
+        ------
+        ConfigError
+            If a name is unknown or a value does not fit.
+        """
+        for name in ("sub_dir", "backend"):
+            kinds = kinds_of(type(self))[name]
+            object.__setattr__(self, name, fitted(name, getattr(self, name), kinds))
+        given = self.zarr if isinstance(self.zarr, ZarrConfig) else _own(self.zarr)
+        whole = given if isinstance(given, ZarrConfig) else ZarrConfig(**given)
+        names = [each.name for each in fields(whole)] if whole is given else given
+        own = MappingProxyType({name: getattr(whole, name) for name in names})
+        object.__setattr__(self, "zarr", own)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.sub_dir, self.backend, dict(self.zarr)))
+
+
+def _own(zarr: Any) -> dict[str, Any]:
+    """Return what a step sets of Zarr; None inherits."""
+    if zarr is not None and not isinstance(zarr, Mapping):
+        raise ConfigError(
+            f"a step's zarr must be a mapping of settings, got {zarr!r}",
+            hint='for example {"chunk_strategy": "file"}',
+        )
+    given = {str(name): value for name, value in (zarr or {}).items()}
+    for name in given:
+        if name not in kinds_of(ZarrConfig):
+            raise unknown_setting(name, kinds_of(ZarrConfig), "a step's zarr: ")
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +258,9 @@ class GlobalPipelineConfig(_Settings):
         What an expected plane that is not there does.
     fill_value : int
         Pixel value for ``missing="fill"``.
+    input_identity : InputIdentity
+        A well is done again when its files' names, sizes or dates change (``"stat"``), or, whatever
+        their dates, their contents (``"content"``: each plan reads all files of its wells once).
     """
 
     vfs: VFSConfig = field(default_factory=VFSConfig)
@@ -246,3 +268,31 @@ class GlobalPipelineConfig(_Settings):
     num_workers: int | None = None
     missing: MissingPolicy = MissingPolicy.ERROR
     fill_value: int = 0
+    input_identity: InputIdentity = InputIdentity.STAT
+
+    def __post_init__(self) -> None:
+        """Check values and groups.
+
+        Raises
+        ------
+        ConfigError
+            If a value does not fit, or a group is not of its class.
+        """
+        _Settings.__post_init__(self)
+        for name, kind in (("vfs", VFSConfig), ("zarr", ZarrConfig)):
+            if not isinstance(getattr(self, name), kind):
+                raise ConfigError(
+                    f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}",
+                    hint="a mapping of settings is read by hcsflow.compile(…, config={…})",
+                )
+
+    def to_yaml(self) -> str:
+        """Return all settings as a file that `hcsflow.config.load_config` reads.
+
+        Examples
+        --------
+        >>> "num_workers: 4" in GlobalPipelineConfig(num_workers=4).to_yaml().splitlines()
+        True
+        """
+        document = json.loads(json.dumps(asdict(self)))  # choices become their text
+        return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -12,13 +13,13 @@ import pytest
 from hcsflow.cli import options
 from hcsflow.cli.interrupts import interruptible, raise_if_interrupted
 from hcsflow.cli.main import main
-from hcsflow.cli.schemas import DOCUMENTS, json_schema
+from hcsflow.cli.schemas import DOCUMENTS, FILES, json_schema
 from hcsflow.errors import ConfigError, UsageError
 from hcsflow.testing.plates import write_imagexpress_plate
 
 VERBS = (
     "demo", "inspect", "plan", "run", "status", "failures", "verify", "report", "cancel",
-    "functions", "doctor", "schema",
+    "functions", "doctor", "schema", "config",
 )  # fmt: skip
 
 
@@ -134,12 +135,6 @@ def test_an_error_says_what_to_do_and_debug_shows_the_traceback(hf):
         main(["functions", "gausian_filter", "--debug"])
 
 
-def test_probe_is_refused_as_not_there_yet(hf):
-    status, _, errors = hf("plan", "count-nuclei", "PLATE", "-o", "OUT", "--probe")
-    assert status == 3
-    assert "--probe" in errors
-
-
 def test_a_foreign_folder_is_not_touched_by_the_demo(hf, tmp_path):
     (tmp_path / "thesis.doc").write_text("mine")
     status, _, errors = hf("demo", "-o", tmp_path)
@@ -159,7 +154,7 @@ def test_functions_and_doctor_print_documents(hf):
 
 def test_schemas_are_valid_and_name_their_verb(hf):
     _, listed, _ = hf("schema")
-    assert listed.split() == sorted(DOCUMENTS)
+    assert listed.split() == sorted([*DOCUMENTS, *FILES])
     for verb in DOCUMENTS:
         status, text, _ = hf("schema", verb)
         assert status == 0
@@ -167,6 +162,13 @@ def test_schemas_are_valid_and_name_their_verb(hf):
         jsonschema.Draft202012Validator.check_schema(schema)
         assert schema["properties"]["schema"]["const"] == f"hcsflow.{verb}/1"
         assert schema["additionalProperties"] is False
+    for name in FILES:
+        _, text, _ = hf("schema", name)
+        jsonschema.Draft202012Validator.check_schema(json.loads(text))
+
+
+def request(**options_given):
+    return options.Request(pipeline="p", plate=Path("P"), output=Path("o"), **options_given)
 
 
 def test_settings_come_from_file_and_options_and_options_win(tmp_path):
@@ -174,8 +176,10 @@ def test_settings_come_from_file_and_options_and_options_win(tmp_path):
     file.write_text("zarr: {chunk_strategy: well, compression_level: 3}\nmissing: skip\n")
     from hcsflow.config import resolve
 
-    layer = options.layered_config(file, chunks=options.Chunks.FILE, fill=7)
-    config, _ = resolve([("argument", layer)])
+    asked = request(config=file, chunks=options.Chunks.FILE, fill_value=7)
+    config, origins = resolve(asked.sources())
+    assert origins["zarr.chunk_strategy"] == "--chunks"
+    assert origins["zarr.compression_level"] == str(file)
     assert config.zarr.chunk_strategy.value == "file"
     assert config.zarr.compression_level == 3
     assert config.missing.value == "skip"
@@ -186,7 +190,7 @@ def test_a_wrong_settings_file_is_named(tmp_path):
     file = tmp_path / "settings.yaml"
     file.write_text("zarr: {chunk_stratgy: file}\n")
     with pytest.raises(ConfigError, match=r"settings\.yaml.*chunk_stratgy") as caught:
-        options.layered_config(file)
+        request(config=file).sources()
     assert "chunk_strategy" in caught.value.hint
 
 
