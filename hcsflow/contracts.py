@@ -7,15 +7,18 @@ calls the function to find out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from hcsflow.errors import PipelineError
+import numpy as np
+
+from hcsflow.errors import PipelineError, nearest
 
 __all__ = [
     "BUILTIN_INPUTS",
     "Contract",
+    "Limits",
     "Materializer",
     "SpecialOutput",
     "contract",
@@ -41,6 +44,65 @@ channel labels (``"w1"``), indexed by ``PlaneKey.channel``.
 
 ATTRIBUTE = "__hcsflow_contract__"
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a number may be; stands in a parameter's annotation.
+
+    Parameters
+    ----------
+    ge, gt, le, lt : float or None
+        At least, above, at most, below; None is no limit.
+    odd : bool
+        An odd whole number.
+
+    Examples
+    --------
+    ``def smooth(stack, *, sigma: Annotated[float, Limits(ge=0)] = 1.0): ...``
+
+    >>> Limits(ge=3, odd=True).admit(4), str(Limits(ge=3, odd=True))
+    (False, 'odd, at least 3')
+    """
+
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    odd: bool = False
+
+    @classmethod
+    def of(cls, marks: Iterable[object]) -> Limits:
+        """Gather the limits among an annotation's marks; later ones win.
+
+        Marks that have the same attributes, like those of ``annotated_types``, count too.
+        """
+        names = [item.name for item in fields(cls)]
+        found = {
+            name: value
+            for mark in marks
+            for name in names
+            if (value := getattr(mark, name, None)) is not None and value is not False
+        }
+        return cls(**found)
+
+    def admit(self, value: float) -> bool:
+        """Tell whether a number is within the limits."""
+        return (
+            (self.ge is None or value >= self.ge)
+            and (self.gt is None or value > self.gt)
+            and (self.le is None or value <= self.le)
+            and (self.lt is None or value < self.lt)
+            and (not self.odd or value % 2 == 1)
+        )
+
+    def __str__(self) -> str:
+        words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+        told = ["odd"] if self.odd else []
+        bounds = [(text, getattr(self, name)) for name, text in words.items()]
+        return ", ".join(
+            told + [f"{text} {bound:g}" for text, bound in bounds if bound is not None]
+        )
 
 
 @runtime_checkable
@@ -71,7 +133,8 @@ class Contract:
     z_out : "same", "one" or int
         Planes returned: as many as taken (keys kept), one (the component collapses), or n.
     output_shape : callable, optional
-        ``(shape_yx, **parameters) -> (y, x)`` where the planes' size changes.
+        ``(shape_yx, **parameters) -> (y, x)`` where the planes' size changes. Where it has an
+        argument ``grid``, that is the plate's `hcsflow.plate.FieldGrid`: a canvas for all fields.
     dtype : str or None
         Dtype returned; None keeps the input's.
     per_slice : bool
@@ -83,9 +146,14 @@ class Contract:
     special_outputs : tuple of SpecialOutput
         What is returned after the main output, in order.
     working_planes : float
-        Temporary memory in planes of float32, for the budget.
+        Temporary memory per plane of the stack, in planes of float32, for the budget.
+    fixed_planes : float
+        The same, for what does not grow with the stack.
     oom_recovery : bool
         Whether an out-of-memory error may be retried on smaller pieces.
+    check : callable, optional
+        ``(**parameters) -> None``, called when a plan is made, defaults included; raises ValueError
+        for parameters that do not go together.
     """
 
     input_type: str = "numpy"
@@ -99,6 +167,34 @@ class Contract:
     special_outputs: tuple[SpecialOutput, ...] = ()
     working_planes: float = 2.0
     oom_recovery: bool = True
+    fixed_planes: float = 0.0
+    check: Callable[..., None] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no plan could keep.
+
+        Raises
+        ------
+        PipelineError
+            If ``z_out`` is neither "same", "one" nor a count, or there is no such dtype.
+        """
+        is_count = isinstance(self.z_out, int) and not isinstance(self.z_out, bool)
+        if self.z_out not in ("same", "one") and not (is_count and int(self.z_out) > 0):
+            raise PipelineError(
+                f"z_out must be 'same', 'one' or a number of planes, got {self.z_out!r}"
+            )
+        if self.dtype is not None and not _is_pixel_dtype(self.dtype):
+            raise PipelineError(
+                f"dtype must be numpy's name of integers, floats or bool, got {self.dtype!r}",
+                hint='for example dtype="uint16"; None keeps the input\'s',
+            )
+
+
+def _is_pixel_dtype(name: object) -> bool:
+    try:
+        return isinstance(name, str) and np.dtype(name).kind in "biuf"
+    except TypeError:
+        return False
 
 
 def contract_of(func: Callable[..., Any]) -> Contract:
@@ -116,6 +212,16 @@ def contract_of(func: Callable[..., Any]) -> Contract:
 def contract(**changes: Any) -> Callable[[F], F]:
     """Declare parts of a function's contract; what is not named stays as it was.
 
+    Parameters
+    ----------
+    **changes
+        Fields of `Contract`.
+
+    Raises
+    ------
+    PipelineError
+        If there is no such field, or its value means nothing.
+
     Examples
     --------
     >>> @contract(z_out="one")
@@ -124,6 +230,14 @@ def contract(**changes: Any) -> Callable[[F], F]:
     >>> contract_of(brightest).z_out
     'one'
     """
+    known = [item.name for item in fields(Contract)]
+    for name in changes:
+        if name not in known:
+            meant = nearest(name, known)
+            raise PipelineError(
+                f"a contract has no {name!r}; there are: {', '.join(known)}",
+                hint=f"did you mean {meant!r}?" if meant else None,
+            )
 
     def attach(func: F) -> F:
         setattr(func, ATTRIBUTE, replace(contract_of(func), **changes))

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
-from hcsflow.arrays import is_installed
-from hcsflow.arrays.libraries import LIBRARIES
+from hcsflow.compiler.choices import VariantChooser
 from hcsflow.compiler.fingerprints import function_fingerprint, function_path
 from hcsflow.compiler.inputs import Declared
-from hcsflow.compiler.variants import Variant, fewest_conversions
 from hcsflow.contracts import BUILTIN_INPUTS, SpecialOutput, contract_of
-from hcsflow.errors import FunctionNotFoundError, PipelineError, nearest
-from hcsflow.functions import catalogue
+from hcsflow.errors import PipelineError, nearest
+from hcsflow.functions.parameters import check_parameters
 from hcsflow.materialize import kind_of
+from hcsflow.pipeline.arrays import ArrayFile
 from hcsflow.pipeline.step import Chain, FunctionStep, GroupAction, InputSource
 from hcsflow.plan import Branch, Call, Plan, SpecialLink, SpecialTarget, StepPlan
 from hcsflow.plate import Plate
 
-__all__ = ["bind"]
+__all__ = ["bind", "component_labels"]
 
 Producers = dict[str, list[int]]
 
@@ -40,24 +38,30 @@ def bind(plan: Plan, declared: Declared) -> Plan:
     producers: Producers = {}
     steps: list[StepPlan] = []
     for index, step in enumerate(declared.pipeline.steps):
-        bound = _bind_step(index, step, plan, values, producers)
+        chooser = VariantChooser(
+            step.name, has_gpu=plan.resources.gpus > 0, recorded=declared.recorded
+        )
+        bound = _bind_step(index, _Scope(step, plan, values, chooser), producers)
         for target in bound.special_outputs:
             producers.setdefault(target.name, []).append(index)
         steps.append(bound)
     return plan.replace(steps=tuple(steps))
 
 
-def _bind_step(
-    index: int, step: FunctionStep, plan: Plan, values: Mapping[str, Any], producers: Producers
-) -> StepPlan:
-    branches = _branches(step, plan, values)
+class _Scope(NamedTuple):
+    """What names in a step may refer to."""
+
+    step: FunctionStep
+    plan: Plan
+    values: Mapping[str, Any]
+    chooser: VariantChooser
+
+
+def _bind_step(index: int, scope: _Scope, producers: Producers) -> StepPlan:
+    step, plan = scope.step, scope.plan
+    branches = _branches(scope)
     calls = [call for branch in branches for call in branch.calls]
     takes_plate = index == 0 or step.input_source is InputSource.PIPELINE_START
-    if step.requires_disk_input and not takes_plate:
-        raise PipelineError(
-            f"step {step.name!r} requires disk input, but its input is the memory of step {index}",
-            hint="use input_source=PIPELINE_START, or leave requires_disk_input out",
-        )
     return StepPlan(
         index=index,
         name=step.name,
@@ -76,9 +80,10 @@ def _bind_step(
     )
 
 
-def _branches(step: FunctionStep, plan: Plan, values: Mapping[str, Any]) -> tuple[Branch, ...]:
+def _branches(scope: _Scope) -> tuple[Branch, ...]:
+    step = scope.step
     if isinstance(step.pattern, Chain):
-        return (Branch(None, "call", _calls(step, step.pattern, plan, values)),)
+        return (Branch(None, "call", _calls(scope, step.pattern)),)
     branches: list[Branch] = []
     default: Branch | None = None
     for key, entry in step.pattern.items():
@@ -87,34 +92,19 @@ def _branches(step: FunctionStep, plan: Plan, values: Mapping[str, Any]) -> tupl
         if isinstance(entry, GroupAction):
             action = cast("Literal['pass', 'drop']", entry.value.lower())
         else:
-            calls = _calls(step, entry, plan, values)
+            calls = _calls(scope, entry)
         if key == "*":
             default = Branch(None, action, calls)
             continue
-        value = _component_value(step, key, plan.plate, values)
+        value = _component_value(step, key, scope.plan.plate, scope.values)
         if any(branch.value == value for branch in branches):
             raise PipelineError(f"step {step.name!r} names {step.group_by} {key!r} twice")
         branches.append(Branch(value, action, calls))
-    return _covering(step, tuple(branches), default, plan.plate)
+    return tuple(branches) if default is None else (*branches, default)
 
 
-def _covering(
-    step: FunctionStep, branches: tuple[Branch, ...], default: Branch | None, plate: Plate
-) -> tuple[Branch, ...]:
-    if default is not None:
-        return (*branches, default)
-    labels = _labels(step.group_by, plate)
-    named = {branch.value for branch in branches}
-    uncovered = [names[0] for i, names in enumerate(labels) if i not in named]
-    if uncovered:
-        raise PipelineError(
-            f"step {step.name!r} says nothing about {step.group_by} {', '.join(uncovered)}",
-            hint='add them, or "*": "PASS" (keep as they are) or "*": "DROP"',
-        )
-    return branches
-
-
-def _labels(component: str, plate: Plate) -> list[tuple[str, ...]]:
+def component_labels(component: str, plate: Plate) -> list[tuple[str, ...]]:
+    """Return the names of each value of a component, the instrument's own first."""
     if component == "channel":
         return [(channel.label, channel.name) for channel in plate.channels]
     return [(label,) for label in getattr(plate, "z" if component == "z" else component + "s")]
@@ -127,12 +117,14 @@ def _component_value(step: FunctionStep, key: str, plate: Plate, values: Mapping
         wanted = _parameter(step, key, values)
         if wanted is None:
             return 0
-    labels = _labels(step.group_by, plate)
+    labels = component_labels(step.group_by, plate)
     hits = [i for i, names in enumerate(labels) if str(wanted) in names]
     if len(hits) == 1:
         return hits[0]
     there = ", ".join(" = ".join(dict.fromkeys(names)) for names in labels)
-    meant = nearest(str(wanted), [name for names in labels for name in names])
+    known = [name for names in labels for name in names]
+    alike = (name for name in known if name.casefold() == str(wanted).casefold())
+    meant = next(alike, None) or nearest(str(wanted), known)
     kind = "ambiguous" if hits else "unknown"
     raise PipelineError(
         f"step {step.name!r}: {kind} {step.group_by} {wanted!r}; the plate has: {there}",
@@ -140,11 +132,10 @@ def _component_value(step: FunctionStep, key: str, plate: Plate, values: Mapping
     )
 
 
-def _calls(
-    step: FunctionStep, chain: Chain, plan: Plan, values: Mapping[str, Any]
-) -> tuple[Call, ...]:
+def _calls(scope: _Scope, chain: Chain) -> tuple[Call, ...]:
     """Bind a chain; a step's parameters go to each of its functions that has them."""
-    functions = _functions(step, chain, has_gpu=plan.resources.gpus > 0)
+    step, values = scope.step, scope.values
+    functions = scope.chooser.functions(chain)
     accepted = [_accepted(func) for func in functions]
     for name, value in step.parameters.items():
         if not any(names is None or name in names for names in accepted):
@@ -161,51 +152,9 @@ def _calls(
 
 def _check(step: FunctionStep, func: Callable[..., Any], given: Mapping[str, Any]) -> None:
     try:
-        catalogue.check_parameters(func, given)
+        check_parameters(func, given)
     except PipelineError as error:
         raise PipelineError(f"step {step.name!r}: {error.message}", hint=error.hint) from error
-
-
-def _functions(step: FunctionStep, chain: Chain, *, has_gpu: bool) -> list[Callable[..., Any]]:
-    """Find a chain's functions: of the catalogue's, the variants that convert least."""
-    found: list[Callable[..., Any] | str] = []
-    variants: list[list[Variant]] = []
-    for invocation in chain.invocations:
-        function = invocation.function
-        if callable(function) or ":" in function:
-            function = function if callable(function) else _imported(step, function)
-            declared = contract_of(function)
-            variants.append([Variant(declared.input_type, declared.output_type)])
-        else:
-            types = catalogue.memory_types_of(function)
-            usable = [name for name in types if _is_usable(name, has_gpu=has_gpu)] or types[:1]
-            variants.append([Variant(name, name) for name in usable])
-        found.append(function)
-    choices = fewest_conversions(variants)
-    return [
-        catalogue.find(function, options[choice].input_type)
-        if isinstance(function, str)
-        else function
-        for function, options, choice in zip(found, variants, choices, strict=True)
-    ]
-
-
-def _is_usable(memory_type: str, *, has_gpu: bool) -> bool:
-    return is_installed(memory_type) and (has_gpu or not LIBRARIES[memory_type].needs_gpu)
-
-
-def _imported(step: FunctionStep, path: str) -> Callable[..., Any]:
-    module_name, _, qualname = path.partition(":")
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in qualname.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise FunctionNotFoundError(
-            f"step {step.name!r}: cannot import {path!r}: {error}",
-            hint="the module must be importable where hcsflow runs",
-        ) from error
-    return cast("Callable[..., Any]", found)
 
 
 def _accepted(func: Callable[..., Any]) -> set[str] | None:
@@ -239,7 +188,9 @@ def _call(func: Callable[..., Any], parameters: Mapping[str, Any]) -> Call:
 
 def _resolve(step: FunctionStep, value: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(value, str) and value.startswith("$"):
-        return _parameter(step, value, values)
+        return _resolve(step, _parameter(step, value, values), values)
+    if isinstance(value, ArrayFile):
+        return value.load()
     if isinstance(value, (list, tuple)):
         return type(value)(_resolve(step, item, values) for item in value)
     if isinstance(value, Mapping):

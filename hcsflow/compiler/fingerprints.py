@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,22 +14,19 @@ from typing import Any
 
 import numpy as np
 
+from hcsflow.compiler.dependencies import dependencies_of, versions_of
+from hcsflow.config import GlobalPipelineConfig
+from hcsflow.contracts import contract_of
 from hcsflow.plan import StepPlan, stable_json
 from hcsflow.plate import Manifest, Plate
 
-__all__ = ["function_fingerprint", "function_path", "input_fingerprint", "step_fingerprint"]
-
-LIBRARIES = (
-    "hcsflow",
-    "numpy",
-    "numcodecs",
-    "scipy",
-    "scikit-image",
-    "opencv-python-headless",
-    "torch",
-    "cupy",
-)
-"""Libraries whose version may change pixels, tables or stored bytes."""
+__all__ = [
+    "function_fingerprint",
+    "function_path",
+    "input_fingerprint",
+    "missing_policy",
+    "step_fingerprint",
+]
 
 
 def function_path(func: Callable[..., Any]) -> str:
@@ -42,45 +38,98 @@ def function_path(func: Callable[..., Any]) -> str:
 def function_fingerprint(func: Callable[..., Any]) -> str:
     """Return what a function's results depend on, as text.
 
-    A hash of its file's source (of all of hcsflow's functions, for a ready-made one; for a
-    notebook's, of its own source or byte code), of what it has bound (a partial's arguments, a
-    closure's values, an object's attributes), and the versions that matter.
+    A hash of its file's source and of the user's own files that this imports (of all of hcsflow's
+    functions, for a ready-made one; of a notebook's function, its source and what it refers to),
+    of what it has bound (a partial's arguments, a closure's values, an object's attributes), and
+    the versions of the libraries that it imports and of its memory types.
     """
-    return f"sha256:{_digest_of(func)};{_library_versions()}"
+    declared = contract_of(func)
+    libraries = {declared.input_type, declared.output_type} | _libraries_of(func)
+    return f"sha256:{_digest_of(func)};{versions_of(sorted(libraries))}"
 
 
-def _digest_of(func: Any) -> str:
+def _digest_of(func: Any, seen: frozenset[int] = frozenset()) -> str:
     parts: list[Any] = []
     if isinstance(func, partial):
-        parts += [_digest_of(func.func), func.args, func.keywords]
+        parts += [_digest_of(func.func, seen), func.args, func.keywords]
     else:
-        bare = inspect.unwrap(func)
-        if not hasattr(bare, "__code__"):  # an object with __call__
-            parts.append([type(bare).__qualname__, _state_of(bare)])
-            bare = type(bare)
-        parts += [_source_of(bare), _closure_of(bare)]
+        bare = _bare(func)
+        if inspect.isclass(bare) and not inspect.isclass(func):
+            parts.append([bare.__qualname__, _state_of(func)])
+        parts += [_source_of(bare, seen), _closure_of(bare)]
     return _sha256(stable_json(parts).encode())
 
 
-def _source_of(func: Any) -> str:
-    """Return the source that a function or class comes from, or a digest of it."""
-    if (getattr(func, "__module__", None) or "").startswith("hcsflow."):
+def _bare(func: Any) -> Any:
+    """Return the function inside wrappers, or the class of an object with ``__call__``."""
+    while isinstance(func, partial):
+        func = func.func
+    bare = inspect.unwrap(func)
+    return bare if hasattr(bare, "__code__") or inspect.isclass(bare) else type(bare)
+
+
+def _source_of(func: Any, seen: frozenset[int]) -> Any:
+    """Return the source that a function or class comes from, or digests of it."""
+    if _module_of(func).startswith("hcsflow."):
         return _own_digest()
     file = _file_of(func)
     if file is not None:
-        facts = file.stat()
-        return _file_digest(str(file), facts.st_mtime_ns, facts.st_size)
+        return dependencies_of(file, _module_of(func)).digests
+    code = getattr(func, "__code__", None)
+    used = {} if code is None else _referred(func, code, seen | {id(func)})
     try:
-        return inspect.getsource(func)
+        return [inspect.getsource(func), used]
     except (OSError, TypeError):
-        code = getattr(func, "__code__", None)
-        return repr(_code_parts(code)) if code else function_path(func)
+        return [repr(_code_parts(code)) if code else function_path(func), used]
+
+
+def _referred(func: Any, code: CodeType, seen: frozenset[int]) -> dict[str, Any]:
+    """Return the functions and values of its notebook that a function refers to."""
+    here = getattr(func, "__globals__", {})
+    names = sorted({name for part in _codes(code) for name in part.co_names} & set(here))
+    found: dict[str, Any] = {}
+    for name in names:
+        value = here[name]
+        if inspect.isfunction(value) and value.__module__ == func.__module__:
+            found[name] = "" if id(value) in seen else _digest_of(value, seen)
+        elif isinstance(value, (bool, int, float, str, bytes, tuple, list, dict, np.ndarray)):
+            found[name] = value
+    return found
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _libraries_of(func: Any) -> frozenset[str]:
+    """Return the installed libraries that a function's file, or it itself, imports."""
+    bare = _bare(func)
+    file = _file_of(bare)
+    if file is not None:
+        return dependencies_of(file, _module_of(bare)).libraries
+    code = getattr(bare, "__code__", None)
+    if code is None:
+        return frozenset()
+    here = getattr(bare, "__globals__", {})
+    used = (here.get(name) for part in _codes(code) for name in part.co_names)
+    owners = (
+        getattr(value, "__module__", None) or getattr(value, "__name__", "") for value in used
+    )
+    tops = {str(owner).partition(".")[0] for owner in owners if owner}
+    return frozenset(tops - sys.stdlib_module_names - {"__main__", "hcsflow"})
+
+
+def _module_of(func: Any) -> str:
+    return getattr(func, "__module__", None) or ""
 
 
 def _file_of(func: Any) -> Path | None:
     """Return the .py file that a function stands in; a class is found by its module."""
     code = getattr(func, "__code__", None)
-    module = sys.modules.get(getattr(func, "__module__", "") or "")
+    module = sys.modules.get(_module_of(func))
     name = code.co_filename if code else getattr(module, "__file__", None)
     path = Path(name) if name else None
     return path if path and path.suffix == ".py" and path.is_file() else None
@@ -101,11 +150,6 @@ def _code_parts(code: CodeType) -> tuple[Any, ...]:
     return code.co_code, code.co_names, code.co_varnames, constants
 
 
-@lru_cache(maxsize=256)
-def _file_digest(file: str, mtime_ns: int, nbytes: int) -> str:  # noqa: ARG001 - the cache's key
-    return _sha256(Path(file).read_bytes())
-
-
 @lru_cache(maxsize=1)
 def _own_digest() -> str:
     """Hash the ready-made functions and materializers with all that they call."""
@@ -113,17 +157,6 @@ def _own_digest() -> str:
     folders = [package / name for name in ("functions", "arrays", "materialize")]
     files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
     return _sha256(b"".join(file.read_bytes() for file in files))
-
-
-@lru_cache(maxsize=1)
-def _library_versions() -> str:
-    found = []
-    for name in LIBRARIES:
-        try:
-            found.append(f"{name}={importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ",".join(found)
 
 
 def step_fingerprint(step: StepPlan, label_stride: int) -> str:
@@ -147,11 +180,24 @@ def step_fingerprint(step: StepPlan, label_stride: int) -> str:
     return _sha256(stable_json(parts).encode())
 
 
-def input_fingerprint(plate: Plate, manifest: Manifest, well: int, policy: str) -> str:
+def missing_policy(config: GlobalPipelineConfig) -> str:
+    """Return what is done about missing planes, as text."""
+    return f"{config.missing.value}:{config.fill_value}"
+
+
+def input_fingerprint(
+    plate: Plate,
+    manifest: Manifest,
+    well: int,
+    policy: str,
+    *,
+    contents: Sequence[str] | None = None,
+) -> str:
     """Return the hash of a well's input: names, sizes, times, and the plate's geometry.
 
     Paths are relative, so a plate may be moved; other wells do not matter, nor does what is done
-    about missing planes, unless this well lacks some.
+    about missing planes, unless this well lacks some. With ``contents``, a digest for each of the
+    well's planes, these stand for their times.
     """
     rows = manifest.rows_of(well)
     start, stop = rows.start, rows.stop
@@ -170,7 +216,9 @@ def input_fingerprint(plate: Plate, manifest: Manifest, well: int, policy: str) 
         used = sorted({int(i) for i in manifest.folder_ids[start:stop]})
         digest.update("\n".join(manifest.folders[i] for i in used).encode("utf-8", "replace"))
         for column in (manifest.keys[:, 1:], manifest.nbytes, manifest.mtime_ns):
-            digest.update(np.ascontiguousarray(column[start:stop]).tobytes())
+            if contents is None or column is not manifest.mtime_ns:
+                digest.update(np.ascontiguousarray(column[start:stop]).tobytes())
+        digest.update("\n".join(contents or ()).encode())
     return digest.hexdigest()[:16]
 
 

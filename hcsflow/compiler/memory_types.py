@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from hcsflow.arrays import conversion_path
 from hcsflow.compiler.inputs import Declared
 from hcsflow.errors import PlanRefusedError
 from hcsflow.plan import Plan, StepPlan
 
-__all__ = ["conversions_of", "memory_types"]
+__all__ = ["memory_types", "roads_of"]
 
 HOST_TYPES = frozenset({"numpy", "torch", "jax", "tensorflow"})
 
@@ -36,16 +34,17 @@ def memory_types(plan: Plan, _declared: Declared) -> Plan:
     return plan
 
 
-def conversions_of(step: StepPlan) -> list[tuple[str, str]]:
-    """List (source, target) of the conversions that one group of a step makes.
+def roads_of(step: StepPlan) -> list[tuple[str, ...]]:
+    """Return, branch by branch, the memory types that a group's stack passes, conversions in full.
 
-    Planes lie in memory as numpy arrays between steps.
+    Planes lie in memory as numpy arrays between steps; ``("numpy",)`` is a branch that converts
+    nothing.
     """
-    found: list[tuple[str, str]] = []
+    roads = []
     for branch in step.branches:
-        current = "numpy"
+        road = ["numpy"]
         for call in branch.calls:
-            found += pairwise(conversion_path(current, call.input_type))
-            current = call.output_type
-        found += pairwise(conversion_path(current, "numpy"))
-    return found
+            road += conversion_path(road[-1], call.input_type)[1:]
+            road += [call.output_type] if call.output_type != road[-1] else []
+        roads.append((*road, *conversion_path(road[-1], "numpy")[1:]))
+    return roads

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cv2
 import numpy as np
 
 from hcsflow.arrays import numpy
-from hcsflow.contracts import contract
+from hcsflow.contracts import Limits, contract
 from hcsflow.functions.footprints import MORPHOLOGY_DTYPES, close_plane, open_plane
 from hcsflow.functions.planes import Plane, check_at_least, map_planes
 
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 __all__ = ["black_tophat", "flat_field", "subtract_background", "white_tophat"]
 
+Radius = Annotated[int, Limits(ge=0)]
+Shape = Literal["disk", "octagon", "square"]
 
-@contract(per_slice=True, working_planes=5.0)
+
+@contract(per_slice=True, working_planes=0.0, fixed_planes=5.0)
 @numpy
-def white_tophat(stack: NDArray[Any], *, radius: int = 15, shape: str = "disk") -> NDArray[Any]:
+def white_tophat(
+    stack: NDArray[Any], *, radius: Radius = 15, shape: Shape = "disk"
+) -> NDArray[Any]:
     """Keep what is brighter than its surroundings and smaller than the footprint.
 
     The plane minus its opening; equal to `skimage.morphology.white_tophat`.
@@ -53,9 +58,11 @@ def white_tophat(stack: NDArray[Any], *, radius: int = 15, shape: str = "disk") 
     return map_planes(stack, tophat, allowed=MORPHOLOGY_DTYPES)
 
 
-@contract(per_slice=True, working_planes=5.0)
+@contract(per_slice=True, working_planes=0.0, fixed_planes=5.0)
 @numpy
-def black_tophat(stack: NDArray[Any], *, radius: int = 15, shape: str = "disk") -> NDArray[Any]:
+def black_tophat(
+    stack: NDArray[Any], *, radius: Radius = 15, shape: Shape = "disk"
+) -> NDArray[Any]:
     """Keep what is darker than its surroundings and smaller than the footprint, as brightness.
 
     The closing minus the plane; equal to `skimage.morphology.black_tophat`.
@@ -83,10 +90,10 @@ def black_tophat(stack: NDArray[Any], *, radius: int = 15, shape: str = "disk") 
     return map_planes(stack, tophat, allowed=MORPHOLOGY_DTYPES)
 
 
-@contract(per_slice=True, working_planes=5.0)
+@contract(per_slice=True, working_planes=0.0, fixed_planes=5.0)
 @numpy
 def subtract_background(
-    stack: NDArray[Any], *, radius: int = 25, shape: str = "octagon"
+    stack: NDArray[Any], *, radius: Radius = 25, shape: Shape = "octagon"
 ) -> NDArray[Any]:
     """Subtract the background: all that the footprint fits under (morphological opening).
 
@@ -114,9 +121,11 @@ def subtract_background(
     return white_tophat(stack, radius=radius, shape=shape)
 
 
-@contract(per_slice=True, working_planes=11.0)
+@contract(per_slice=True, working_planes=0.0, fixed_planes=11.0)
 @numpy
-def flat_field(stack: NDArray[Any], *, profile: NDArray[Any], offset: float = 0.0) -> NDArray[Any]:
+def flat_field(
+    stack: NDArray[Any], *, profile: NDArray[Any] | None = None, offset: float = 0.0
+) -> NDArray[Any]:
     """Divide each plane by an illumination profile.
 
     ``(plane - offset) / (profile / mean(profile)) + offset``: the mean of an evenly stained
@@ -126,8 +135,8 @@ def flat_field(stack: NDArray[Any], *, profile: NDArray[Any], offset: float = 0.
     ----------
     stack : ndarray, (Z, Y, X)
         Any integer or float dtype.
-    profile : ndarray, (Y, X)
-        Illumination, positive, offset already subtracted; in any unit.
+    profile : ndarray, (Y, X), or None
+        Illumination, positive, offset already subtracted; in any unit. None changes nothing.
     offset : float
         Camera offset in grey levels.
 
@@ -136,6 +145,8 @@ def flat_field(stack: NDArray[Any], *, profile: NDArray[Any], offset: float = 0.
     ValueError
         If the profile is not positive everywhere or of another size.
     """
+    if profile is None:
+        return map_planes(stack, lambda plane: plane)
     light = np.asarray(profile, np.float64)
     if light.shape != stack.shape[1:]:
         raise ValueError(f"profile must be {stack.shape[1:]} like the planes, got {light.shape}")

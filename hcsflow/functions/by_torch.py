@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from hcsflow.arrays import cast, torch
-from hcsflow.contracts import contract
+from hcsflow.contracts import Limits, contract
 from hcsflow.functions.filters import gaussian_kernel
 from hcsflow.functions.planes import check_at_least
 
@@ -36,9 +36,9 @@ def _wide(stack: Tensor) -> Tensor:
     return stack.double()
 
 
-@contract(per_slice=True, working_planes=6.0)
+@contract(per_slice=True, working_planes=1.0, fixed_planes=16.0)
 @torch
-def gaussian_filter(stack: Tensor, *, sigma: float = 1.0) -> Tensor:
+def gaussian_filter(stack: Tensor, *, sigma: Annotated[float, Limits(ge=0)] = 1.0) -> Tensor:
     """Smooth each plane with a Gaussian; borders are reflected (d c b a | a b c d).
 
     Parameters
@@ -75,7 +75,7 @@ def _smoothed(plane: Tensor, kernel: np.ndarray, axis: int) -> Tensor:
     return result
 
 
-@contract(z_out="one", ragged=True, working_planes=2.0)
+@contract(z_out="one", ragged=True, working_planes=0.5, fixed_planes=3.0)
 @torch
 def max_projection(stack: Tensor) -> Tensor:
     """Take each pixel's largest value over the planes.
@@ -88,7 +88,7 @@ def max_projection(stack: Tensor) -> Tensor:
     return _extreme(stack, largest=True)
 
 
-@contract(z_out="one", ragged=True, working_planes=2.0)
+@contract(z_out="one", ragged=True, working_planes=0.5, fixed_planes=3.0)
 @torch
 def min_projection(stack: Tensor) -> Tensor:
     """Take each pixel's smallest value over the planes.
@@ -121,7 +121,7 @@ def _total(stack: Tensor) -> Tensor:
     return result
 
 
-@contract(z_out="one", ragged=True, working_planes=8.0)
+@contract(z_out="one", ragged=True, working_planes=2.0, fixed_planes=14.0)
 @torch
 def mean_projection(stack: Tensor) -> Tensor:
     """Take each pixel's mean over the planes, rounded half to even for integers.
@@ -135,7 +135,7 @@ def mean_projection(stack: Tensor) -> Tensor:
     return result[None]
 
 
-@contract(z_out="one", ragged=True, working_planes=8.0)
+@contract(z_out="one", ragged=True, working_planes=2.0, fixed_planes=14.0)
 @torch
 def sum_projection(stack: Tensor) -> Tensor:
     """Take each pixel's sum over the planes, saturating.
@@ -159,7 +159,7 @@ def _scaled(stack: Tensor, factor: float, value: float) -> Tensor:
     return result
 
 
-@contract(per_slice=True, working_planes=8.0)
+@contract(per_slice=True, working_planes=1.0, fixed_planes=16.0)
 @torch
 def add_constant(stack: Tensor, *, value: float) -> Tensor:
     """Add a grey value, saturating.
@@ -174,7 +174,7 @@ def add_constant(stack: Tensor, *, value: float) -> Tensor:
     return _scaled(stack, 1.0, value)
 
 
-@contract(per_slice=True, working_planes=8.0)
+@contract(per_slice=True, working_planes=1.0, fixed_planes=16.0)
 @torch
 def subtract_constant(stack: Tensor, *, value: float) -> Tensor:
     """Subtract a grey value, saturating.
@@ -189,7 +189,7 @@ def subtract_constant(stack: Tensor, *, value: float) -> Tensor:
     return _scaled(stack, 1.0, -value)
 
 
-@contract(per_slice=True, working_planes=8.0)
+@contract(per_slice=True, working_planes=1.0, fixed_planes=16.0)
 @torch
 def multiply_constant(stack: Tensor, *, factor: float) -> Tensor:
     """Multiply by a factor; rounded, saturating.
@@ -204,7 +204,7 @@ def multiply_constant(stack: Tensor, *, factor: float) -> Tensor:
     return _scaled(stack, factor, 0.0)
 
 
-@contract(per_slice=True, dtype="uint8", working_planes=4.0)
+@contract(per_slice=True, dtype="uint8", working_planes=1.0, fixed_planes=6.0)
 @torch
 def threshold_fixed(stack: Tensor, *, value: float) -> Tensor:
     """Mark what is brighter than a stated grey value.

@@ -18,14 +18,14 @@ from typing import Any, cast
 from hcsflow.arrays import MEMORY_TYPES
 from hcsflow.contracts import contract_of
 from hcsflow.errors import FunctionNotFoundError, PipelineError, nearest
+from hcsflow.functions.parameters import Parameter, parameters_of
 
 __all__ = [
     "CatalogueEntry",
-    "Parameter",
-    "check_parameters",
     "entry",
     "find",
     "memory_types_of",
+    "name_of",
     "names",
     "variant_of",
 ]
@@ -34,6 +34,7 @@ GROUP = "hcsflow.functions"
 
 _NUMPY = {
     "background": ("black_tophat", "flat_field", "subtract_background", "white_tophat"),
+    "cells": ("segment_cells",),
     "filters": ("gaussian_filter", "mean_filter", "median_filter"),
     "intensity": (
         "add_constant",
@@ -61,6 +62,7 @@ _NUMPY = {
         "min_projection",
         "sum_projection",
     ),
+    "quality": ("measure_quality",),
     "threshold": ("threshold_fixed", "threshold_local", "threshold_otsu"),
 }
 
@@ -77,26 +79,6 @@ _TORCH = (
 )
 
 Variants = Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A keyword argument that a user may set.
-
-    Parameters
-    ----------
-    name, type : str
-        Name and annotation, as written.
-    default : object
-        Default value; meaningless if required.
-    required : bool
-        There is no default.
-    """
-
-    name: str
-    type: str
-    default: Any
-    required: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +219,17 @@ def find(name: str, memory_type: str | None = None) -> Callable[..., Any]:
     return cast("Callable[..., Any]", found)
 
 
+def name_of(path: str) -> str | None:
+    """Return the name under which a function stands in the catalogue; None if it does not.
+
+    Examples
+    --------
+    >>> name_of("hcsflow.functions.by_torch:max_projection")
+    'max_projection'
+    """
+    return next((name for name, found in _table().items() if path in found.values()), None)
+
+
 def variant_of(path: str, memory_type: str) -> Callable[..., Any] | None:
     """Return the same function for another memory type; None if the catalogue has none.
 
@@ -284,89 +277,7 @@ def entry(name: str) -> CatalogueEntry:
         name=name,
         summary=(inspect.getdoc(func) or "").partition("\n")[0],
         variants=dict(_variants(name)),
-        parameters=tuple(_parameters(func)),
+        parameters=tuple(parameters_of(func)),
         special_inputs=declared.special_inputs,
         special_outputs=tuple(output.name for output in declared.special_outputs),
-    )
-
-
-def _parameters(func: Callable[..., Any]) -> list[Parameter]:
-    """Return what a user may set: all named arguments but the stack and special inputs."""
-    special = contract_of(func).special_inputs
-    found = list(inspect.signature(func).parameters.values())[1:]
-    return [
-        Parameter(
-            item.name,
-            "" if item.annotation is item.empty else str(item.annotation),
-            None if item.default is item.empty else item.default,
-            item.default is item.empty,
-        )
-        for item in found
-        if item.name not in special and item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)
-    ]
-
-
-def check_parameters(func: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
-    """Check parameters against a function's signature, without calling it.
-
-    Parameters
-    ----------
-    func : callable
-        ``(stack, *, …)``; special inputs need not be given.
-    kwargs : mapping
-        Parameters by name.
-
-    Raises
-    ------
-    PipelineError
-        For an unknown name (the nearest is named), a special input given by hand, a missing one
-        that has no default, or a value that is not of the plain type annotated.
-
-    Examples
-    --------
-    >>> check_parameters(find("gaussian_filter"), {"sigma": 2.0})
-    """
-    known = {parameter.name: parameter for parameter in _parameters(func)}
-    label = getattr(func, "__name__", repr(func))
-    special = contract_of(func).special_inputs
-    kinds = [item.kind for item in inspect.signature(func).parameters.values()]
-    takes_any = inspect.Parameter.VAR_KEYWORD in kinds
-    for name in kwargs:
-        if name in special:
-            raise PipelineError(f"{label}: {name!r} is filled by hcsflow and cannot be set")
-        if name not in known and not takes_any:
-            near = nearest(name, known)
-            there = ", ".join(known) or "none"
-            raise PipelineError(
-                f"{label} has no parameter {name!r}; there are: {there}",
-                hint=f"did you mean {near!r}?" if near else None,
-            )
-        if name in known:
-            _check_type(label, known[name], kwargs[name])
-    missing = [name for name, item in known.items() if item.required and name not in kwargs]
-    if missing:
-        raise PipelineError(f"{label} needs a value for {', '.join(missing)}")
-
-
-_PLAIN_TYPES: dict[str, tuple[type, ...]] = {
-    "float": (float, int),
-    "int": (int,),
-    "str": (str,),
-    "bool": (bool,),
-    "None": (type(None),),
-}
-
-
-def _check_type(label: str, parameter: Parameter, value: Any) -> None:
-    """Refuse a value that is not of the plain types annotated; other annotations are not read."""
-    names = [name.strip() for name in parameter.type.split("|")]
-    if not all(name in _PLAIN_TYPES for name in names):
-        return
-    allowed = {kind for name in names for kind in _PLAIN_TYPES[name]}
-    is_bool = isinstance(value, bool)
-    if (bool in allowed) if is_bool else isinstance(value, tuple(allowed)):
-        return
-    raise PipelineError(
-        f"{label}: {parameter.name} must be {' or '.join(names)}, got {value!r}",
-        hint="hcsflow functions NAME describes the parameters",
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cv2
 import numpy as np
 
 from hcsflow.arrays import numpy
-from hcsflow.contracts import contract
+from hcsflow.contracts import Limits, contract
 from hcsflow.functions.planes import Plane, check_at_least, map_planes
 
 if TYPE_CHECKING:
@@ -54,9 +54,11 @@ def gaussian_plane(plane: Plane, sigma: float) -> Plane:
     return smooth
 
 
-@contract(per_slice=True, working_planes=3.0)
+@contract(per_slice=True, working_planes=0.0, fixed_planes=3.0)
 @numpy
-def gaussian_filter(stack: NDArray[Any], *, sigma: float = 1.0) -> NDArray[Any]:
+def gaussian_filter(
+    stack: NDArray[Any], *, sigma: Annotated[float, Limits(ge=0)] = 1.0
+) -> NDArray[Any]:
     """Smooth each plane with a Gaussian.
 
     As `scipy.ndimage.gaussian_filter` with ``mode="reflect"``, ``truncate=4``: floats to
@@ -89,9 +91,11 @@ def gaussian_filter(stack: NDArray[Any], *, sigma: float = 1.0) -> NDArray[Any]:
     return map_planes(stack, lambda plane: gaussian_plane(plane, sigma), allowed=FLOATS)
 
 
-@contract(per_slice=True, working_planes=7.0)
+@contract(per_slice=True, working_planes=0.0, fixed_planes=7.0)
 @numpy
-def mean_filter(stack: NDArray[Any], *, size: int = 3) -> NDArray[Any]:
+def mean_filter(
+    stack: NDArray[Any], *, size: Annotated[int, Limits(ge=1, odd=True)] = 3
+) -> NDArray[Any]:
     """Replace each pixel by the mean of the square around it.
 
     As `scipy.ndimage.uniform_filter` with ``mode="reflect"`` in float64.
@@ -117,9 +121,11 @@ def mean_filter(stack: NDArray[Any], *, size: int = 3) -> NDArray[Any]:
     return map_planes(stack, mean, allowed=("float64",))
 
 
-@contract(per_slice=True, working_planes=2.0)
+@contract(per_slice=True, working_planes=0.0, fixed_planes=2.0)
 @numpy
-def median_filter(stack: NDArray[Any], *, size: int = 3) -> NDArray[Any]:
+def median_filter(
+    stack: NDArray[Any], *, size: Annotated[int, Limits(ge=1, odd=True)] = 3
+) -> NDArray[Any]:
     """Replace each pixel by the median of the square around it.
 
     Exactly `scipy.ndimage.median_filter` with ``mode="nearest"``. Sizes 3 and 5 of uint8,

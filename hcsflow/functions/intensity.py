@@ -25,7 +25,7 @@ __all__ = [
 EXACT = ("float64",)  # holds every 32-bit integer
 
 
-@contract(per_slice=True, working_planes=2.0)
+@contract(per_slice=True, working_planes=0.0, fixed_planes=2.0)
 @numpy
 def invert(stack: NDArray[Any]) -> NDArray[Any]:
     """Turn bright into dark.
@@ -43,7 +43,12 @@ def invert(stack: NDArray[Any]) -> NDArray[Any]:
     return map_planes(stack, np.invert)
 
 
-@contract(per_slice=True, working_planes=10.0)
+def _check_clip(low: float | None, high: float | None) -> None:
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"low ({low}) must not be above high ({high})")
+
+
+@contract(per_slice=True, working_planes=0.0, fixed_planes=10.0, check=_check_clip)
 @numpy
 def clip(
     stack: NDArray[Any], *, low: float | None = None, high: float | None = None
@@ -62,12 +67,11 @@ def clip(
     ValueError
         If low is above high.
     """
-    if low is not None and high is not None and low > high:
-        raise ValueError(f"low ({low}) must not be above high ({high})")
+    _check_clip(low, high)
     return map_planes(stack, lambda plane: np.clip(plane, low, high), allowed=EXACT)
 
 
-@contract(per_slice=True, working_planes=10.0)
+@contract(per_slice=True, working_planes=0.0, fixed_planes=10.0)
 @numpy
 def add_constant(stack: NDArray[Any], *, value: float) -> NDArray[Any]:
     """Add a grey value, saturating.
@@ -82,7 +86,7 @@ def add_constant(stack: NDArray[Any], *, value: float) -> NDArray[Any]:
     return map_planes(stack, lambda plane: plane + value, allowed=EXACT)
 
 
-@contract(per_slice=True, working_planes=10.0)
+@contract(per_slice=True, working_planes=0.0, fixed_planes=10.0)
 @numpy
 def subtract_constant(stack: NDArray[Any], *, value: float) -> NDArray[Any]:
     """Subtract a grey value, e.g. the camera's offset, saturating.
@@ -97,7 +101,7 @@ def subtract_constant(stack: NDArray[Any], *, value: float) -> NDArray[Any]:
     return map_planes(stack, lambda plane: plane - value, allowed=EXACT)
 
 
-@contract(per_slice=True, working_planes=10.0)
+@contract(per_slice=True, working_planes=0.0, fixed_planes=10.0)
 @numpy
 def multiply_constant(stack: NDArray[Any], *, factor: float) -> NDArray[Any]:
     """Multiply by a factor, e.g. for another exposure time; rounded, saturating.
@@ -112,7 +116,12 @@ def multiply_constant(stack: NDArray[Any], *, factor: float) -> NDArray[Any]:
     return map_planes(stack, lambda plane: plane * factor, allowed=EXACT)
 
 
-@contract(per_slice=True, working_planes=10.0)
+def _check_range(low: float, high: float) -> None:
+    if not low < high:
+        raise ValueError(f"low ({low}) must be below high ({high})")
+
+
+@contract(per_slice=True, working_planes=0.0, fixed_planes=10.0, check=_check_range)
 @numpy
 def normalize_range(stack: NDArray[Any], *, low: float, high: float) -> NDArray[Any]:
     """Map a stated range of grey values to the whole range of the dtype, saturating.
@@ -132,8 +141,7 @@ def normalize_range(stack: NDArray[Any], *, low: float, high: float) -> NDArray[
     ValueError
         If low is not below high.
     """
-    if not low < high:
-        raise ValueError(f"low ({low}) must be below high ({high})")
+    _check_range(low, high)
     check_pixels(stack)
     top = 1.0 if stack.dtype.kind == "f" else float(np.iinfo(stack.dtype).max)
     scale = top / (high - low)

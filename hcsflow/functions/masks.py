@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cv2
 import numpy as np
 
 from hcsflow.arrays import numpy
-from hcsflow.contracts import contract
+from hcsflow.contracts import Limits, contract
 from hcsflow.functions.components import component_areas, components
 from hcsflow.functions.footprints import footprint
 from hcsflow.functions.planes import Plane, as_mask, check_at_least, check_integers, map_planes
@@ -25,6 +25,8 @@ __all__ = [
     "remove_small_objects",
 ]
 
+Radius = Annotated[int, Limits(ge=0)]
+
 
 def _morphology(stack: NDArray[Any], operation: int, radius: int, name: str) -> NDArray[np.uint8]:
     check_integers(stack, name)
@@ -38,9 +40,9 @@ def _morphology(stack: NDArray[Any], operation: int, radius: int, name: str) -> 
     return map_planes(stack, morphed, dtype="uint8")
 
 
-@contract(per_slice=True, dtype="uint8", working_planes=1.0)
+@contract(per_slice=True, dtype="uint8", working_planes=0.0, fixed_planes=1.0)
 @numpy
-def binary_erosion(stack: NDArray[Any], *, radius: int = 1) -> NDArray[np.uint8]:
+def binary_erosion(stack: NDArray[Any], *, radius: Radius = 1) -> NDArray[np.uint8]:
     """Shrink the foreground by a disk. Outside the image counts as foreground.
 
     Equal to `skimage.morphology.erosion` with ``disk(radius)``.
@@ -55,9 +57,9 @@ def binary_erosion(stack: NDArray[Any], *, radius: int = 1) -> NDArray[np.uint8]
     return _morphology(stack, cv2.MORPH_ERODE, radius, "binary_erosion")
 
 
-@contract(per_slice=True, dtype="uint8", working_planes=1.0)
+@contract(per_slice=True, dtype="uint8", working_planes=0.0, fixed_planes=1.0)
 @numpy
-def binary_dilation(stack: NDArray[Any], *, radius: int = 1) -> NDArray[np.uint8]:
+def binary_dilation(stack: NDArray[Any], *, radius: Radius = 1) -> NDArray[np.uint8]:
     """Grow the foreground by a disk.
 
     Equal to `skimage.morphology.dilation` with ``disk(radius)``.
@@ -72,9 +74,9 @@ def binary_dilation(stack: NDArray[Any], *, radius: int = 1) -> NDArray[np.uint8
     return _morphology(stack, cv2.MORPH_DILATE, radius, "binary_dilation")
 
 
-@contract(per_slice=True, dtype="uint8", working_planes=1.0)
+@contract(per_slice=True, dtype="uint8", working_planes=0.0, fixed_planes=1.0)
 @numpy
-def binary_opening(stack: NDArray[Any], *, radius: int = 1) -> NDArray[np.uint8]:
+def binary_opening(stack: NDArray[Any], *, radius: Radius = 1) -> NDArray[np.uint8]:
     """Remove foreground that a disk does not fit into.
 
     Equal to `skimage.morphology.opening` with ``disk(radius)``.
@@ -89,9 +91,9 @@ def binary_opening(stack: NDArray[Any], *, radius: int = 1) -> NDArray[np.uint8]
     return _morphology(stack, cv2.MORPH_OPEN, radius, "binary_opening")
 
 
-@contract(per_slice=True, dtype="uint8", working_planes=1.0)
+@contract(per_slice=True, dtype="uint8", working_planes=0.0, fixed_planes=1.0)
 @numpy
-def binary_closing(stack: NDArray[Any], *, radius: int = 1) -> NDArray[np.uint8]:
+def binary_closing(stack: NDArray[Any], *, radius: Radius = 1) -> NDArray[np.uint8]:
     """Fill background that a disk does not fit into.
 
     Equal to `skimage.morphology.closing` with ``disk(radius)``.
@@ -106,7 +108,7 @@ def binary_closing(stack: NDArray[Any], *, radius: int = 1) -> NDArray[np.uint8]
     return _morphology(stack, cv2.MORPH_CLOSE, radius, "binary_closing")
 
 
-@contract(per_slice=True, dtype="uint8", working_planes=1.5)
+@contract(per_slice=True, dtype="uint8", working_planes=0.0, fixed_planes=1.5)
 @numpy
 def fill_holes(stack: NDArray[Any]) -> NDArray[np.uint8]:
     """Fill background that does not reach the image's edge (neighbours by side).
@@ -128,10 +130,13 @@ def _filled(plane: Plane) -> Plane:
     return np.asarray(around[1:-1, 1:-1] != 2).view(np.uint8)
 
 
-@contract(per_slice=True, dtype="uint8", working_planes=5.0)
+@contract(per_slice=True, dtype="uint8", working_planes=0.0, fixed_planes=5.0)
 @numpy
 def remove_small_objects(
-    stack: NDArray[Any], *, min_area: int = 30, connectivity: int = 2
+    stack: NDArray[Any],
+    *,
+    min_area: Annotated[int, Limits(ge=0)] = 30,
+    connectivity: Literal[1, 2] = 2,
 ) -> NDArray[np.uint8]:
     """Remove foreground regions with fewer pixels than ``min_area``.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ Column = NDArray[Any]
 
 @special_inputs("labels", "pixel_size_um", "plane_keys", "channel_names")
 @special_outputs(("objects", Table(labels="labels")))
-@contract(ragged=True, working_planes=14.0)
+@contract(ragged=True, working_planes=0.0, fixed_planes=14.0)
 @numpy
 def measure_objects(
     stack: NDArray[Any],
@@ -33,7 +33,7 @@ def measure_objects(
     pixel_size_um: float | None = None,
     plane_keys: Sequence[PlaneKey] | None = None,
     channel_names: Sequence[str] | None = None,
-    z_reduction: str = "max",
+    z_reduction: Literal["max", "mean"] = "max",
 ) -> tuple[NDArray[Any], dict[str, Column]]:
     """Measure size, place and every channel's intensity of each object of a field.
 

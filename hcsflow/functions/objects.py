@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
 from hcsflow.arrays import numpy
-from hcsflow.contracts import contract, special_outputs
+from hcsflow.contracts import Limits, contract, special_outputs
 from hcsflow.functions.components import component_areas, label_plane, renumbered
 from hcsflow.functions.planes import as_mask, check_at_least, check_integers, map_planes
 from hcsflow.functions.splitting import split_plane
@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["count_objects", "keep_labels", "label_objects", "split_touching"]
 
+Area = Annotated[int, Limits(ge=0)]
 
-@contract(per_slice=True, dtype="uint32", working_planes=20.0)
+
+@contract(per_slice=True, dtype="uint32", working_planes=0.0, fixed_planes=20.0)
 @numpy
 def split_touching(
-    stack: NDArray[Any], *, min_distance: int = 5, smooth: float = 1.0
+    stack: NDArray[Any],
+    *,
+    min_distance: Annotated[int, Limits(ge=1)] = 5,
+    smooth: Annotated[float, Limits(ge=0)] = 1.0,
 ) -> NDArray[np.uint32]:
     """Cut touching objects apart at their waists.
 
@@ -58,10 +63,10 @@ def split_touching(
 
 
 @special_outputs(("labels", Labels()))
-@contract(dtype="uint32", working_planes=6.0)
+@contract(dtype="uint32", working_planes=0.0, fixed_planes=6.0)
 @numpy
 def label_objects(
-    stack: NDArray[Any], *, min_area: int = 0, connectivity: int = 2
+    stack: NDArray[Any], *, min_area: Area = 0, connectivity: Literal[1, 2] = 2
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Label the objects of a mask or a label image 1, 2, … .
 
@@ -95,13 +100,13 @@ def label_objects(
     return result, result
 
 
-@contract(dtype="uint32", working_planes=5.0)
+@contract(dtype="uint32", working_planes=0.0, fixed_planes=5.0)
 @numpy
 def keep_labels(
     stack: NDArray[Any],
     *,
-    min_area: int = 0,
-    max_area: int | None = None,
+    min_area: Area = 0,
+    max_area: Annotated[int | None, Limits(ge=0)] = None,
     exclude_border: bool = False,
 ) -> NDArray[np.uint32]:
     """Keep objects by their size and place, and number them anew in their order.
@@ -132,7 +137,7 @@ def keep_labels(
 
 
 @special_outputs(("counts", Table()))
-@contract(working_planes=4.0)
+@contract(working_planes=0.0, fixed_planes=4.0)
 @numpy
 def count_objects(stack: NDArray[Any]) -> tuple[NDArray[Any], dict[str, int]]:
     """Count the labels of a stack.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "best_focus",
+    "laplacian_variance",
     "max_projection",
     "mean_projection",
     "median_projection",
@@ -63,7 +64,7 @@ def min_projection(stack: NDArray[Any]) -> NDArray[Any]:
     return _native(stack.min(axis=0, keepdims=True))
 
 
-@contract(z_out="one", ragged=True, working_planes=8.0)
+@contract(z_out="one", ragged=True, working_planes=0.0, fixed_planes=4.0)
 @numpy
 def mean_projection(stack: NDArray[Any]) -> NDArray[Any]:
     """Take each pixel's mean over the planes, rounded half to even for integers.
@@ -78,7 +79,7 @@ def mean_projection(stack: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(cast(mean, stack.dtype.newbyteorder("=")))[None]
 
 
-@contract(z_out="one", ragged=True, working_planes=8.0)
+@contract(z_out="one", ragged=True, working_planes=0.0, fixed_planes=4.0)
 @numpy
 def sum_projection(stack: NDArray[Any]) -> NDArray[Any]:
     """Take each pixel's sum over the planes, saturating.
@@ -105,7 +106,7 @@ def _total(stack: NDArray[Any]) -> NDArray[Any]:
     return total
 
 
-@contract(z_out="one", ragged=True, working_planes=8.0)
+@contract(z_out="one", ragged=True, working_planes=0.0, fixed_planes=4.0)
 @numpy
 def median_projection(stack: NDArray[Any]) -> NDArray[Any]:
     """Take each pixel's median over the planes, rounded half to even for integers.
@@ -124,7 +125,7 @@ def median_projection(stack: NDArray[Any]) -> NDArray[Any]:
     return result
 
 
-@contract(z_out="one", ragged=True, working_planes=7.0)
+@contract(z_out="one", ragged=True, working_planes=0.0, fixed_planes=4.0)
 @numpy
 def best_focus(stack: NDArray[Any]) -> NDArray[Any]:
     """Take the sharpest plane: the one whose Laplacian varies most.
@@ -142,12 +143,20 @@ def best_focus(stack: NDArray[Any]) -> NDArray[Any]:
         A copy of one plane; the first of several equally sharp ones.
     """
     check_pixels(stack)
-    sharpness = [_laplacian_variance(widened(plane, ("float32", "float64"))) for plane in stack]
+    sharpness = [laplacian_variance(plane) for plane in stack]
     best = int(np.argmax(sharpness))
     return _native(stack[best : best + 1].copy())
 
 
-def _laplacian_variance(plane: NDArray[Any]) -> float:
-    edges = cv2.Laplacian(plane, -1, borderType=cv2.BORDER_REFLECT)
+def laplacian_variance(plane: NDArray[Any]) -> float:
+    """Return how sharp a plane (Y, X) is: the variance of its Laplacian, in squared grey levels.
+
+    Examples
+    --------
+    >>> laplacian_variance(np.ones((4, 4), np.uint8))
+    0.0
+    """
+    pixels = widened(plane, ("float32", "float64"))
+    edges = cv2.Laplacian(pixels, -1, borderType=cv2.BORDER_REFLECT)
     _, deviation = cv2.meanStdDev(edges)
-    return float(deviation[0, 0])
+    return float(deviation[0, 0]) ** 2

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cv2
 import numpy as np
 
 from hcsflow.arrays import numpy
-from hcsflow.contracts import contract
+from hcsflow.contracts import Limits, contract
 from hcsflow.functions.filters import gaussian_plane
 from hcsflow.functions.planes import Plane, map_planes, widened
 
@@ -73,10 +73,13 @@ def _histogram(
     return counts.astype(np.float64), (edges[:-1] + edges[1:]) / 2
 
 
-@contract(per_slice=True, dtype="uint8", working_planes=2.0)
+@contract(per_slice=True, dtype="uint8", working_planes=0.0, fixed_planes=2.0)
 @numpy
 def threshold_otsu(
-    stack: NDArray[Any], *, scale: float = 1.0, minimum: float | None = None
+    stack: NDArray[Any],
+    *,
+    scale: Annotated[float, Limits(ge=0)] = 1.0,
+    minimum: float | None = None,
 ) -> NDArray[np.uint8]:
     """Separate objects from background, by Otsu's threshold of each plane.
 
@@ -120,7 +123,7 @@ def _above(plane: Plane, threshold: float) -> Plane:
     return np.asarray(plane > limit).view(np.uint8)
 
 
-@contract(per_slice=True, dtype="uint8", working_planes=2.0)
+@contract(per_slice=True, dtype="uint8", working_planes=0.0, fixed_planes=2.0)
 @numpy
 def threshold_fixed(stack: NDArray[Any], *, value: float) -> NDArray[np.uint8]:
     """Mark what is brighter than a stated grey value.
@@ -140,10 +143,14 @@ def threshold_fixed(stack: NDArray[Any], *, value: float) -> NDArray[np.uint8]:
     return map_planes(stack, lambda plane: _above(plane, value), dtype="uint8")
 
 
-@contract(per_slice=True, dtype="uint8", working_planes=6.0)
+@contract(per_slice=True, dtype="uint8", working_planes=0.0, fixed_planes=6.0)
 @numpy
 def threshold_local(
-    stack: NDArray[Any], *, block_size: int = 51, offset: float = 0.0, method: str = "gaussian"
+    stack: NDArray[Any],
+    *,
+    block_size: Annotated[int, Limits(ge=3, odd=True)] = 51,
+    offset: float = 0.0,
+    method: Literal["gaussian", "mean"] = "gaussian",
 ) -> NDArray[np.uint8]:
     """Mark what is brighter than the mean around it.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from hcsflow.config import settings_schema
+from hcsflow.config.checks import OLD_NAMES
 from hcsflow.errors import PipelineError, nearest
+from hcsflow.pipeline.step import COMPONENT_NAMES
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -18,6 +21,7 @@ __all__ = [
     "MaterializationDocument",
     "PipelineDocument",
     "StepDocument",
+    "pipeline_schema",
     "read_document",
 ]
 
@@ -65,6 +69,7 @@ class MaterializationDocument(Document):
 
     sub_dir: str | None = None
     backend: str | None = None
+    zarr: Named | None = None
 
 
 class StepDocument(Document):
@@ -139,7 +144,7 @@ def _refusal(model: type[Document], wrong: ErrorDetails, at: str) -> PipelineErr
         meant = nearest(str(last), known)
         return PipelineError(
             f"{path}: there is no such key; there are {', '.join(known)}",
-            hint=f"did you mean {meant!r}?" if meant else None,
+            hint=f"did you mean {meant!r}?" if meant else OLD_NAMES.get(str(last)),
         )
     expected = _KINDS.get(wrong["type"])
     found = f"got {wrong['input']!r:.80}"
@@ -161,3 +166,49 @@ def _keys_at(model: type[Document], parents: list[int | str]) -> list[str]:
     if model is StepDocument and parents == ["materialization"]:
         return list(MaterializationDocument.model_fields)
     return list(model.model_fields)
+
+
+def pipeline_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a pipeline file.
+
+    What it cannot say, `read_document` and `FunctionStep` check: names of functions, channels and
+    parameters.
+
+    Examples
+    --------
+    >>> pipeline_schema()["properties"]["steps"]["type"]
+    'array'
+    """
+    models = {
+        model.__name__: model.model_json_schema() for model in (StepDocument, FunctionDocument)
+    }
+    definitions: dict[str, Any] = {}
+    for schema in models.values():
+        definitions |= schema.pop("$defs", {})
+    name = {"type": "string", "description": "A ready-made function's name, or module:function."}
+    one: dict[str, Any] = {"anyOf": [name, {"$ref": "#/$defs/FunctionDocument"}]}
+    chain = {"anyOf": [*one["anyOf"], {"type": "array", "items": one, "minItems": 1}]}
+    step = models["StepDocument"]
+    by_value = {"type": "object", "minProperties": 1, "additionalProperties": chain}
+    step["properties"] |= {
+        "function": chain,
+        "functions": by_value | {"description": "By channel, or group_by; PASS and DROP allowed."},
+        "variable_components": _one_or_more(COMPONENT_NAMES),
+        "group_by": {"enum": list(COMPONENT_NAMES)},
+    }
+    step["oneOf"] = [{"required": ["function"]}, {"required": ["functions"]}]
+    whole = PipelineDocument.model_json_schema()
+    steps = {"anyOf": [name, {"$ref": "#/$defs/StepDocument"}]}
+    whole["properties"]["steps"] = {"type": "array", "minItems": 1, "items": steps}
+    settings = settings_schema()
+    definitions |= settings.pop("$defs", {})
+    dialect = {"$schema": settings.pop("$schema")}
+    whole["properties"]["config"] = settings
+    kept = definitions["MaterializationDocument"]["properties"]
+    kept["zarr"] = settings["properties"]["zarr"]
+    return {**dialect, **whole, "title": "hcsflow pipeline", "$defs": {**definitions, **models}}
+
+
+def _one_or_more(choices: Iterable[str]) -> dict[str, Any]:
+    one = {"enum": list(choices)}
+    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}]}

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from hcsflow.config import GlobalPipelineConfig, StepMaterializationConfig, layer_of
 from hcsflow.errors import PipelineError, nearest
+from hcsflow.pipeline.arrays import as_parameter
 from hcsflow.pipeline.step import FunctionStep
 
 __all__ = ["Pipeline"]
@@ -25,8 +27,9 @@ class Pipeline:
         Part of an output folder's identity.
     parameters : mapping of str to value
         Defaults of what steps refer to as ``"$name"``, also as a dict pattern's key.
-    config : mapping
-        Settings of the pipeline, e.g. ``{"zarr": {"compression_level": 3}}``.
+    config : mapping or GlobalPipelineConfig
+        Settings of the pipeline, e.g. ``{"zarr": {"compression_level": 3}}``; of a
+        `GlobalPipelineConfig` what differs from the defaults.
     description : str
         One line for listings.
 
@@ -48,7 +51,7 @@ class Pipeline:
         *,
         name: str = "pipeline",
         parameters: Mapping[str, Any] | None = None,
-        config: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | GlobalPipelineConfig | None = None,
         description: str = "",
     ) -> None:
         if not isinstance(steps, Iterable):
@@ -65,7 +68,8 @@ class Pipeline:
         object.__setattr__(self, "steps", _unique(declared))
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "parameters", _named("parameters", parameters))
-        object.__setattr__(self, "config", _named("config", config))
+        settings = layer_of(config) if isinstance(config, GlobalPipelineConfig) else config
+        object.__setattr__(self, "config", _named("config", settings))
         object.__setattr__(self, "description", description)
 
     def __len__(self) -> int:
@@ -90,7 +94,8 @@ class Pipeline:
         """
         parameters = dict(self.parameters)
         steps = {step.name: step for step in self.steps}
-        for key, value in settings.items():
+        for key, given in settings.items():
+            value = as_parameter(given, "", key)
             step_name, dot, parameter = key.partition(".")
             if not dot:
                 _known("parameter", key, parameters)
@@ -98,11 +103,21 @@ class Pipeline:
             else:
                 _known("step", step_name, steps)
                 steps[step_name] = steps[step_name].replace(**{parameter: value})
+        return self._with(steps=tuple(steps.values()), parameters=MappingProxyType(parameters))
+
+    def with_materializations(self, kept: Mapping[str, StepMaterializationConfig]) -> Pipeline:
+        """Return a copy whose steps of these names keep their outputs as given."""
+        return self._with(
+            steps=tuple(
+                step.with_materialization(kept[step.name]) if step.name in kept else step
+                for step in self.steps
+            )
+        )
+
+    def _with(self, **changes: Any) -> Pipeline:
         copy = object.__new__(Pipeline)
         for slot in self.__dataclass_fields__:
-            object.__setattr__(copy, slot, getattr(self, slot))
-        object.__setattr__(copy, "steps", tuple(steps.values()))
-        object.__setattr__(copy, "parameters", MappingProxyType(parameters))
+            object.__setattr__(copy, slot, changes.get(slot, getattr(self, slot)))
         return copy
 
 

@@ -86,7 +86,7 @@ class FunctionStep:
     force_disk_output, requires_disk_output : bool
         Keep this step's output under ``<nn>_<name>/``.
     requires_disk_input : bool
-        Read from files, not from memory: allowed where the input is the plate.
+        Read from files, not from memory: the output of the step before is kept, too.
     backend : Backend or str, optional
         Materialise the output on this backend.
     input_source : InputSource
@@ -180,6 +180,13 @@ class FunctionStep:
         object.__setattr__(copy, "parameters", MappingProxyType({**self.parameters, **own}))
         return copy
 
+    def with_materialization(self, kept: StepMaterializationConfig) -> FunctionStep:
+        """Return a copy whose output is kept as given."""
+        copy = self.replace()
+        object.__setattr__(copy, "materialization", kept)
+        object.__setattr__(copy, "materialize", True)
+        return copy
+
     def __reduce__(self) -> tuple[object, ...]:
         state = {slot: getattr(self, slot) for slot in self.__dataclass_fields__}
         plain = {k: dict(v) if isinstance(v, MappingProxyType) else v for k, v in state.items()}
@@ -244,6 +251,8 @@ def _invocations(func: Any) -> tuple[Invocation, ...]:
             raise PipelineError(f"a parameter's name is text, got {odd[0]!r}")
         given = {**dict(inner[0].parameters), **func[1]}
         return (Invocation(inner[0].function, tuple(sorted(given.items()))),)
+    if isinstance(func, str) and func in GroupAction.__members__:
+        raise PipelineError(f"{func!s} stands alone in a dict pattern, not among functions")
     if isinstance(func, str) and func:
         return (Invocation(func),)
     if callable(func):

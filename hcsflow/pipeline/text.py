@@ -12,17 +12,20 @@
         functions:                          # by channel; PASS and DROP allowed
           w1: {function: max_projection}
           "*": DROP
+
+A parameter may be an array: ``{array: [[0, 1], [1, 0]], dtype: uint8}`` up to 4 KiB, or
+``{npy: flat.npy}``, a file beside the pipeline's.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import yaml
 
-from hcsflow.config import Backend, StepMaterializationConfig
+from hcsflow.config import Backend, StepMaterializationConfig, plain_layer
 from hcsflow.errors import HcsflowError, PipelineError
+from hcsflow.pipeline.arrays import as_parameter, as_plain
 from hcsflow.pipeline.document import (
     FunctionDocument,
     MaterializationDocument,
@@ -41,7 +44,7 @@ _YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, Recursi
 """What PyYAML raises: beside its own, what its readers of dates, numbers and tags let through."""
 
 
-def pipeline_from_yaml(text: str, *, name: str = "pipeline") -> Pipeline:
+def pipeline_from_yaml(text: str, *, name: str = "pipeline", folder: str = "") -> Pipeline:
     """Parse a pipeline.
 
     Parameters
@@ -50,6 +53,8 @@ def pipeline_from_yaml(text: str, *, name: str = "pipeline") -> Pipeline:
         YAML, at most 1 MiB.
     name : str
         Used where the text gives none.
+    folder : str
+        Where its .npy files lie; ``""`` is the current folder.
 
     Raises
     ------
@@ -64,9 +69,9 @@ def pipeline_from_yaml(text: str, *, name: str = "pipeline") -> Pipeline:
         raise PipelineError(f"not YAML: {error}") from error
     top = read_document(PipelineDocument, document)
     return Pipeline(
-        [_step(item, f"steps[{i}]") for i, item in enumerate(top.steps)],
+        [_step(item, f"steps[{i}]", folder) for i, item in enumerate(top.steps)],
         name=top.name or name,
-        parameters=top.parameters,
+        parameters=as_parameter(top.parameters, folder, "parameters"),
         config=top.config,
         description=(top.description or "").strip(),
     )
@@ -78,9 +83,9 @@ def pipeline_to_yaml(pipeline: Pipeline) -> str:
     if pipeline.description:
         document["description"] = pipeline.description
     if pipeline.parameters:
-        document["parameters"] = dict(pipeline.parameters)
+        document["parameters"] = as_plain(pipeline.parameters)
     if pipeline.config:
-        document["config"] = dict(pipeline.config)
+        document["config"] = plain_layer(pipeline.config)
     document["steps"] = [_step_document(step) for step in pipeline.steps]
     try:
         return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
@@ -88,7 +93,7 @@ def pipeline_to_yaml(pipeline: Pipeline) -> str:
         raise PipelineError(f"pipeline {pipeline.name!r} cannot be written: {error}") from error
 
 
-def _step(item: Any, at: str) -> FunctionStep:
+def _step(item: Any, at: str, folder: str) -> FunctionStep:
     step = read_document(StepDocument, {"function": item} if isinstance(item, str) else item, at)
     if (step.function is None) == (step.functions is None):
         raise PipelineError(
@@ -96,11 +101,11 @@ def _step(item: Any, at: str) -> FunctionStep:
             hint="'function' is a name or a list of them; 'functions' maps channels to them",
         )
     func = (
-        _function(step.function, f"{at}.function")
+        _function(step.function, f"{at}.function", folder)
         if step.functions is None
-        else _functions(step.functions, f"{at}.functions")
+        else _functions(step.functions, f"{at}.functions", folder)
     )
-    parameters = step.parameters or {}
+    parameters = as_parameter(step.parameters or {}, folder, f"{at}.parameters")
     clash = sorted(set(parameters) & (set(StepDocument.model_fields) | {"func"}))
     if clash:
         raise PipelineError(
@@ -119,18 +124,18 @@ def _materialization(given: MaterializationDocument | None) -> StepMaterializati
     return None if given is None else StepMaterializationConfig(**given.model_dump())
 
 
-def _functions(entries: dict[str, Any], at: str) -> dict[str, Any]:
-    return {key: _function(item, f"{at}.{key}") for key, item in entries.items()}
+def _functions(entries: dict[str, Any], at: str, folder: str) -> dict[str, Any]:
+    return {key: _function(item, f"{at}.{key}", folder) for key, item in entries.items()}
 
 
-def _function(value: Any, at: str) -> Any:
+def _function(value: Any, at: str, folder: str) -> Any:
     """Return a name, a pair, or a list of these: a chain, which holds no further lists."""
     if isinstance(value, list):
-        return [_one_function(item, f"{at}[{i}]") for i, item in enumerate(value)]
-    return _one_function(value, at)
+        return [_one_function(item, f"{at}[{i}]", folder) for i, item in enumerate(value)]
+    return _one_function(value, at, folder)
 
 
-def _one_function(value: Any, at: str) -> Any:
+def _one_function(value: Any, at: str, folder: str) -> Any:
     if isinstance(value, str):
         return value
     if not isinstance(value, dict):
@@ -139,7 +144,7 @@ def _one_function(value: Any, at: str) -> Any:
             hint="{function: name, parameters: {…}}",
         )
     pair = read_document(FunctionDocument, value, at)
-    return (pair.function, pair.parameters or {})
+    return (pair.function, as_parameter(pair.parameters or {}, folder, f"{at}.parameters"))
 
 
 def _step_document(step: FunctionStep) -> dict[str, Any]:
@@ -153,7 +158,7 @@ def _step_document(step: FunctionStep) -> dict[str, Any]:
         }
     durable = step.materialize and step.backend in {None, Backend.MEMORY}
     optional: dict[str, Any] = {
-        "parameters": dict(step.parameters),
+        "parameters": as_plain(step.parameters),
         "variable_components": _unless(list(step.variable_components), ["z"]),
         "group_by": _unless(step.group_by, "channel"),
         "force_disk_output": durable and step.materialization is None,
@@ -169,9 +174,9 @@ def _step_document(step: FunctionStep) -> dict[str, Any]:
     return document
 
 
-def _materialization_document(kept: StepMaterializationConfig) -> dict[str, str]:
-    given = {key: value for key, value in asdict(kept).items() if value is not None}
-    return {key: str(value) for key, value in given.items()}
+def _materialization_document(kept: StepMaterializationConfig) -> dict[str, Any]:
+    given = {"sub_dir": kept.sub_dir, "backend": kept.backend, "zarr": kept.zarr}
+    return {key: plain_layer(value) for key, value in given.items() if value}
 
 
 def _unless(value: Any, default: Any) -> Any:
@@ -193,5 +198,5 @@ def _invocation_document(invocation: Invocation) -> Any:
             )
         function = f"{function.__module__}:{function.__qualname__}"
     if invocation.parameters:
-        return {"function": function, "parameters": dict(invocation.parameters)}
+        return {"function": function, "parameters": as_plain(dict(invocation.parameters))}
     return function

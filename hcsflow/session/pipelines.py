@@ -8,18 +8,11 @@ from traceback import walk_tb
 from types import TracebackType
 from typing import Any
 
+from hcsflow.config.shipped import share_folder
 from hcsflow.errors import HcsflowError, PipelineError, nearest
 from hcsflow.pipeline import Pipeline, pipeline_from_yaml
 
-__all__ = ["graph_names", "load_pipeline", "share_folder"]
-
-PACKAGE = Path(__file__).resolve().parents[1]
-
-
-def share_folder(name: str) -> Path:
-    """Return the folder of ``graphs`` or ``cluster``: in the wheel, else in the source tree."""
-    packed = PACKAGE / "_share" / name
-    return packed if packed.is_dir() else PACKAGE.parent / name
+__all__ = ["graph_names", "load_pipeline"]
 
 
 def graph_names() -> list[str]:
@@ -83,7 +76,7 @@ def _load_file(path: Path) -> Pipeline:
             hint="save the file as UTF-8",
         ) from error
     try:
-        return pipeline_from_yaml(text, name=path.stem)
+        return pipeline_from_yaml(text, name=path.stem, folder=str(path.parent))
     except PipelineError as error:
         raise PipelineError(f"{path.name}: {error.message}", hint=error.hint) from error
 

@@ -1,12 +1,15 @@
 """Pipelines survive YAML."""
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from hcsflow.config import StepMaterializationConfig
 from hcsflow.errors import PipelineError
 from hcsflow.pipeline import FunctionStep, Pipeline, pipeline_from_yaml, pipeline_to_yaml
+from hcsflow.pipeline.document import pipeline_schema
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 values = st.none() | st.booleans() | st.integers(-99, 99) | st.floats(0, 9) | names
@@ -15,27 +18,69 @@ functions = names | st.tuples(names, parameters) | st.lists(names, min_size=1, m
 patterns = functions | st.dictionaries(
     names | st.just("*"), functions | st.sampled_from(["PASS", "DROP"]), min_size=1, max_size=3
 )
+renamings = st.dictionaries(names, names, max_size=2)
+materializations = st.none() | st.builds(
+    StepMaterializationConfig,
+    sub_dir=st.none() | names,
+    backend=st.sampled_from([None, "zarr", "disk"]),
+    zarr=st.sampled_from([{}, {"chunk_strategy": "file"}, {"pyramid": False}]),
+)
+options = st.fixed_dictionaries(
+    {},
+    optional={
+        "variable_components": st.sampled_from([["z"], ["field"], ["timepoint", "z"]]),
+        "group_by": st.just("channel"),
+        "force_disk_output": st.booleans(),
+        "requires_disk_input": st.booleans(),
+        "requires_disk_output": st.booleans(),
+        "backend": st.sampled_from(["memory", "disk", "zarr"]),
+        "input_source": st.sampled_from(["PREVIOUS_STEP", "PIPELINE_START"]),
+        "special_inputs": renamings,
+        "special_outputs": renamings,
+        "materialization": materializations,
+    },
+)
 steps = st.builds(
-    lambda pattern, name, stacked, extra: FunctionStep(
-        pattern, name=name, variable_components=stacked, group_by="channel", **extra
-    ),
+    lambda pattern, name, options, extra: FunctionStep(pattern, name=name, **options, **extra),
     patterns,
     names,
-    st.sampled_from([["z"], ["field"], ["timepoint", "z"]]),
+    options,
     parameters,
 )
+configs = st.fixed_dictionaries(
+    {},
+    optional={
+        "num_workers": st.integers(1, 9),
+        "missing": st.sampled_from(["error", "skip", "fill"]),
+        "zarr": st.fixed_dictionaries({}, optional={"compression_level": st.integers(1, 9)}),
+    },
+)
 pipelines = st.builds(
-    lambda s, name, p: Pipeline(s, name=name, parameters=p),
+    lambda s, name, p, c, d: Pipeline(s, name=name, parameters=p, config=c, description=d),
     st.lists(steps, min_size=1, max_size=4),
     names,
     parameters,
+    configs,
+    st.just("") | names,
 )
 
 
 @given(pipelines)
 @settings(max_examples=60, deadline=None)
 def test_yaml_round_trip(pipeline):
-    assert pipeline_from_yaml(pipeline_to_yaml(pipeline)) == pipeline
+    text = pipeline_to_yaml(pipeline)
+    again = pipeline_from_yaml(text)
+    assert again == pipeline
+    assert pipeline_to_yaml(again) == text
+
+
+SCHEMA = Draft202012Validator(pipeline_schema())
+
+
+@given(pipelines)
+@settings(max_examples=60, deadline=None)
+def test_what_is_written_is_what_the_schema_says(pipeline):
+    SCHEMA.validate(yaml.safe_load(pipeline_to_yaml(pipeline)))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from hcsflow.contracts import contract_of
 from hcsflow.errors import FunctionNotFoundError, PipelineError
 from hcsflow.functions import catalogue
+from hcsflow.functions.parameters import check_parameters
 
 
 def test_every_variant_is_there_with_its_memory_type():
@@ -52,22 +53,22 @@ def test_an_entry_tells_what_a_user_may_set():
 
 def test_parameters_are_checked_without_a_call():
     gaussian = catalogue.find("gaussian_filter")
-    catalogue.check_parameters(gaussian, {"sigma": 2})
+    check_parameters(gaussian, {"sigma": 2})
     with pytest.raises(PipelineError, match=r"no parameter 'sigme'.*\n.*did you mean 'sigma'"):
-        catalogue.check_parameters(gaussian, {"sigme": 2})
+        check_parameters(gaussian, {"sigme": 2})
     with pytest.raises(PipelineError, match="needs a value for value"):
-        catalogue.check_parameters(catalogue.find("add_constant"), {})
+        check_parameters(catalogue.find("add_constant"), {})
     with pytest.raises(PipelineError, match="'labels' is filled by hcsflow"):
-        catalogue.check_parameters(catalogue.find("measure_objects"), {"labels": 1})
+        check_parameters(catalogue.find("measure_objects"), {"labels": 1})
     with pytest.raises(PipelineError, match="there are: none"):
-        catalogue.check_parameters(catalogue.find("max_projection"), {"axis": 0})
+        check_parameters(catalogue.find("max_projection"), {"axis": 0})
 
 
 def test_a_function_with_any_keywords_takes_any():
     def free(stack, **kwargs):
         return stack
 
-    catalogue.check_parameters(free, {"anything": 1})
+    check_parameters(free, {"anything": 1})
 
 
 def test_entry_points_add_functions_and_variants():

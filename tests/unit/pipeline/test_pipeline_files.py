@@ -1,5 +1,8 @@
 """Pipeline files with faults: the file, its line and the fault are named, the exit status is 2."""
 
+import json
+
+import jsonschema
 import pytest
 
 from hcsflow.cli.main import main
@@ -67,6 +70,19 @@ def test_the_command_line_exits_with_2(name, content, tmp_path, capsys):
     told = capsys.readouterr().err
     assert name in told
     assert "Traceback" not in told
+
+
+def test_the_schema_of_pipeline_files_is_printed(capsys):
+    assert main(["schema", "pipeline"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    check = jsonschema.Draft202012Validator(schema)
+    assert check.is_valid({"steps": ["max_projection", {"functions": {"w1": ["a", "b"]}}]})
+    for wrong in ({}, {"steps": []}, {"steps": [{}]}, {"steps": ["a"], "nmae": "x"},
+                  {"steps": [{"function": "a", "functions": {"w1": "a"}}]},
+                  {"steps": [{"function": "a", "group_by": "site"}]},
+                  {"steps": ["a"], "config": {"zarr": {"shufle": True}}}):  # fmt: skip
+        assert not check.is_valid(wrong)
 
 
 @pytest.mark.parametrize(
