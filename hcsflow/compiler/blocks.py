@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hcsflow.config import MissingPolicy
 from hcsflow.ngff.layout import ImageLayout, region_of, slot_of
 from hcsflow.ngff.objects import held_bytes
-from hcsflow.plan import Group, LocalKey, Plan, Segment, StepPlan, groups_of, output_members
+from hcsflow.plan import LocalKey, Plan, Segment, StepPlan, groups_of, in_turns, output_members
 
 __all__ = ["held_objects"]
 
@@ -19,8 +19,8 @@ def held_objects(plan: Plan, segment: Segment) -> int:
     beside whatever its steps need.
     """
     return sum(
-        _held(plan, layout, plan.steps[index], segment)
-        for write in plan.writes
+        _held(plan, layout, plan.steps[index])
+        for write in plan.writes_of(segment)
         for index, layout in (
             (write.step, write.image),
             *((label.step, label.layout) for label in write.labels),
@@ -28,22 +28,27 @@ def held_objects(plan: Plan, segment: Segment) -> int:
     )
 
 
-def _held(plan: Plan, layout: ImageLayout, step: StepPlan, segment: Segment) -> int:
+def _held(plan: Plan, layout: ImageLayout, step: StepPlan) -> int:
     if layout.ngff_version == "0.5":
         return 0
-    places = (
-        region_of(layout, 0, k.field, k.timepoint, k.channel, slot_of(layout, k.channel, k.z)).chunk
-        for k in _written(step, segment)
-    )
+    maker = next(s for s in plan.segments if s.first <= step.index <= s.last)
+    places = (_place(layout, key) for key in _written(step, maker))
     may_lack = plan.config.missing is MissingPolicy.SKIP
     return held_bytes(layout, dict.fromkeys(places), may_lack=may_lack)
 
 
+def _place(layout: ImageLayout, key: LocalKey) -> tuple[int, ...]:
+    slot = slot_of(layout, key.channel, key.z)
+    chunk = region_of(layout, 0, key.field, key.timepoint, key.channel, slot).chunk
+    return (key.field, *chunk) if layout.is_per_field else chunk
+
+
 def _written(step: StepPlan, segment: Segment) -> Iterator[LocalKey]:
-    """Yield what a step makes, in the order in which the task makes it: turn by turn."""
-    turns: dict[tuple[int | None, ...], list[Group]] = {}
-    for group in groups_of(step.input, step.variable_components):
-        turns.setdefault(tuple(group.value(c) for c in segment.loop), []).append(group)
-    for groups in turns.values():
-        for group in groups:
+    """Yield what a step makes, in the order in which its task makes it: turn by turn.
+
+    What a later segment stores of it comes in the same order.
+    """
+    groups = groups_of(step.input, step.variable_components)
+    for _, turn in in_turns(groups, segment.loop):
+        for group in turn:
             yield from output_members(step.branch_for(group), group, step.variable_components)

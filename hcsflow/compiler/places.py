@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hcsflow.compiler.inputs import Declared
-from hcsflow.config import Backend, MaterializationBackend
+from hcsflow.config import Backend, for_step
 from hcsflow.errors import PipelineError, PlanRefusedError
 from hcsflow.ngff.layout import ImageLayout
 from hcsflow.pipeline.step import FunctionStep
@@ -22,96 +22,116 @@ RESERVED = frozenset({"final", "held", "spill", "results", "report.html", "hcsfl
 UNPLANNED = ImageLayout("0", "image", (), (0, 0), (0, 0), (), (), (), (), 1, has_unit=False)
 """Stands for a layout until the regions pass has made it."""
 
+PLANES = "images"
+"""Folder of an output whose planes are TIFF files."""
+
 
 def places(plan: Plan, declared: Declared) -> Plan:
     """Give every step its places and list what is materialised.
 
+    Materialised are the last step, those that ask for it, and those that a step reads which
+    requires its input on disk.
+
     Raises
     ------
-    PlanRefusedError
-        A backend that cannot hold final results yet.
     PipelineError
-        Two outputs of one kind and name.
+        Two outputs of one kind and name, a folder that is taken.
+    PlanRefusedError
+        A backend that cannot hold a step's output, or what flows between steps.
     """
-    last = len(plan.steps) - 1
-    _check_settings(plan, declared.pipeline.steps[-1])
+    _check_between(plan)
+    durable = _durable(plan, declared.pipeline.steps)
     steps: list[StepPlan] = []
     for step, written in zip(plan.steps, declared.pipeline.steps, strict=True):
-        durable = step.index == last or written.materialize
-        _check_backend(step, written, plan)
-        output_dir = (
-            _output_dir(step, written, last) if durable else f"memory/{step.index:02d}_{step.name}"
-        )
-        from_plate = step.source is None
+        is_durable = step.index in durable
+        source = None if step.source is None else steps[step.source]
+        virtual = Backend.VIRTUAL_WORKSPACE.value
         steps.append(
             replace(
                 step,
-                input_dir="plate" if from_plate else steps[step.source or 0].output_dir,
-                read_backend=(
-                    Backend.VIRTUAL_WORKSPACE.value if from_plate else Backend.MEMORY.value
-                ),
-                output_dir=output_dir,
-                write_backend=Backend.ZARR.value if durable else Backend.MEMORY.value,
+                input_dir="plate" if source is None else source.output_dir,
+                read_backend=virtual if source is None else source.write_backend,
+                output_dir=_folder(step, written, plan) if is_durable else _held(step),
+                write_backend=_backend(written, plan) if is_durable else Backend.MEMORY.value,
             )
         )
     writes = [
-        WritePlan(
-            _output_dir(step, written, last), step.index, _store(step, written, plan), UNPLANNED
-        )
+        _write(step, written, plan)
         for step, written in zip(steps, declared.pipeline.steps, strict=True)
-        if step.write_backend == Backend.ZARR.value
+        if step.index in durable
     ]
     final = replace(writes[-1], labels=_labels(steps), tables=_tables(steps), sides=_sides(steps))
     _check_names(final)
-    _check_folders(writes, plan)
+    _check_folders(writes)
     return plan.replace(steps=tuple(steps), writes=(*writes[:-1], final))
 
 
-def _check_settings(plan: Plan, final: FunctionStep) -> None:
-    """Refuse settings that nothing follows yet, rather than do something else."""
-    zarr, vfs = plan.config.zarr, plan.config.vfs
-    unfollowed = {
-        "zarr.ome_zarr_metadata: false": not zarr.ome_zarr_metadata,
-        "zarr.write_plate_metadata: false": not zarr.write_plate_metadata,
-        "vfs.persistent_storage_root_path": vfs.persistent_storage_root_path is not None,
-        "a sub_dir of the last step": bool(final.materialization and final.materialization.sub_dir),
+def _durable(plan: Plan, steps: Sequence[FunctionStep]) -> set[int]:
+    """Return the steps whose output is kept in files."""
+    asked = {step.index for step in plan.steps if steps[step.index].materialize}
+    read = {
+        step.source
+        for step in plan.steps
+        if steps[step.index].requires_disk_input and step.source is not None
     }
-    for name, is_asked in unfollowed.items():
-        if is_asked:
-            raise PlanRefusedError(f"{name} is not there yet", hint="leave it out")
+    return asked | read | {len(plan.steps) - 1}
 
 
-def _output_dir(step: StepPlan, written: FunctionStep, last: int) -> str:
-    if step.index == last:
-        return ""
+def _held(step: StepPlan) -> str:
+    return f"memory/{step.index:02d}_{step.name}"
+
+
+def _folder(step: StepPlan, written: FunctionStep, plan: Plan) -> str:
+    """Return where a step's output lies below the output folder; "" is the folder itself."""
     chosen = written.materialization.sub_dir if written.materialization else None
-    return chosen or f"{step.index:02d}_{step.name}"
+    is_last = step.index == len(plan.steps) - 1
+    return chosen or ("" if is_last else f"{step.index:02d}_{step.name}")
 
 
-def _store(step: StepPlan, written: FunctionStep, plan: Plan) -> str:
-    folder = _output_dir(step, written, len(plan.steps) - 1)
-    name = plan.config.zarr.store_name
-    return f"{folder}/{name}" if folder else name
+def _backend(written: FunctionStep, plan: Plan) -> str:
+    """Return the backend that keeps a step's output.
 
-
-def _check_backend(step: StepPlan, written: FunctionStep, plan: Plan) -> None:
-    chosen = {written.backend, plan.config.vfs.materialization_backend}
-    if written.materialization is not None:
-        chosen.add(written.materialization.backend)
-    if {Backend.DISK, MaterializationBackend.DISK} & chosen:
+    Raises
+    ------
+    PlanRefusedError
+        If the step asks for one that cannot.
+    """
+    if written.backend not in {None, Backend.ZARR, Backend.DISK, Backend.MEMORY}:
         raise PlanRefusedError(
-            f"step {step.name!r}: images as TIFF files (backend disk) are not written yet",
-            hint="use the zarr backend",
+            f"step {written.name!r}: the backend {written.backend} cannot hold a step's output",
+            hint="use zarr or disk, or leave it out",
         )
-    if written.backend not in {None, Backend.ZARR, Backend.MEMORY}:
+    kept = written.materialization
+    if (kept is None or kept.backend is None) and written.backend in {Backend.ZARR, Backend.DISK}:
+        return str(written.backend)
+    _, vfs = for_step(plan.config, kept)
+    return vfs.materialization_backend.value
+
+
+def _write(step: StepPlan, written: FunctionStep, plan: Plan) -> WritePlan:
+    """Return an output without its layout, which the regions pass makes."""
+    zarr, _ = for_step(plan.config, written.materialization)
+    is_zarr = step.write_backend == Backend.ZARR.value
+    name = zarr.store_name if is_zarr else PLANES
+    folder = step.output_dir
+    has_ngff = is_zarr and zarr.ome_zarr_metadata
+    return WritePlan(
+        output="" if step.index == len(plan.steps) - 1 else folder,
+        step=step.index,
+        store=f"{folder}/{name}" if folder else name,
+        image=UNPLANNED,
+        backend=step.write_backend,
+        has_ngff=has_ngff,
+        lists_wells=has_ngff and zarr.write_plate_metadata,
+    )
+
+
+def _check_between(plan: Plan) -> None:
+    """Refuse a backend that cannot keep what flows between steps."""
+    chosen = plan.config.vfs.intermediate_backend
+    if chosen not in {Backend.MEMORY, Backend.DISK, Backend.ZARR}:
         raise PlanRefusedError(
-            f"step {step.name!r}: the backend {written.backend} cannot hold a step's output",
-            hint="use zarr, or leave it out",
-        )
-    if plan.config.vfs.intermediate_backend not in {Backend.MEMORY, Backend.DISK, Backend.ZARR}:
-        raise PlanRefusedError(
-            f"intermediate_backend={plan.config.vfs.intermediate_backend.value} cannot keep what "
-            "flows between steps",
+            f"intermediate_backend={chosen.value} cannot keep what flows between steps",
             hint="use memory (which spills by itself), disk or zarr",
         )
 
@@ -158,16 +178,23 @@ def _sides(steps: list[StepPlan]) -> tuple[SideWrite, ...]:
     )
 
 
-def _check_folders(writes: Sequence[WritePlan], plan: Plan) -> None:
+def _check_folders(writes: Sequence[WritePlan]) -> None:
     """Refuse output folders that leave the output, are hcsflow's own, or recur."""
-    names = [write.output for write in writes[:-1]]
-    for name in [*names, plan.config.zarr.store_name]:
+    folders = [write.store.rpartition("/")[0] for write in writes]
+    stores = [write.store for write in writes]
+    for name in filter(None, {*folders, *(store.rpartition("/")[2] for store in stores)}):
         _check_name("a folder", name)
-    for name in names:
-        if name in RESERVED or name == plan.config.zarr.store_name or names.count(name) > 1:
+    for folder in filter(None, folders):
+        if folder in RESERVED or folder in stores or folders.count(folder) > 1:
             raise PipelineError(
-                f"no step can be kept in a folder {name!r}: it is taken",
+                f"no step can be kept in a folder {folder!r}: it is taken",
                 hint="choose another sub_dir",
+            )
+    for store in stores:
+        if store in RESERVED:
+            raise PipelineError(
+                f"a plate cannot be stored as {store!r}: it is taken",
+                hint="choose another store_name",
             )
 
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hcsflow.compiler.inputs import Declared
+from hcsflow.config import (
+    Backend,
+    FieldLayout,
+    ZarrChunkStrategy,
+    ZarrCompressor,
+    ZarrConfig,
+    for_step,
+)
 from hcsflow.errors import PlanRefusedError
-from hcsflow.ngff.layout import ImageLayout, objects_of, plan_image, raw_bytes
+from hcsflow.ngff.layout import ImageLayout, objects_of, plan_image, planes_of, raw_bytes
 from hcsflow.ngff.proof import prove_labels, prove_regions
+from hcsflow.pipeline.step import FunctionStep
 from hcsflow.plan import Call, LabelWrite, Plan, PlaneSet, StepPlan, WritePlan, agreeing, groups_of
 
 __all__ = ["regions"]
 
 
-def regions(plan: Plan, _declared: Declared) -> Plan:
+def regions(plan: Plan, declared: Declared) -> Plan:
     """Lay out every stored array.
 
     Raises
@@ -22,13 +31,17 @@ def regions(plan: Plan, _declared: Declared) -> Plan:
         A layout that cannot be written, labels that do not fit their image.
     """
     _check_links(plan)
-    return plan.replace(writes=tuple(_laid_out(plan, write) for write in plan.writes))
+    steps = declared.pipeline.steps
+    return plan.replace(
+        writes=tuple(_laid_out(plan, write, steps[write.step]) for write in plan.writes)
+    )
 
 
-def _laid_out(plan: Plan, write: WritePlan) -> WritePlan:
+def _laid_out(plan: Plan, write: WritePlan, written: FunctionStep) -> WritePlan:
     planes = plan.steps[write.step].output
-    image = _image(plan, "0", "image", planes)
-    labels = tuple(_label(plan, label, planes) for label in write.labels)
+    config = _config(plan, write, written)
+    image = _image(plan, "0", "image", planes, config)
+    labels = tuple(_label(plan, label, planes, config) for label in write.labels)
     layouts = [image, *(label.layout for label in labels)]
     for layout in layouts:
         prove_regions(layout)
@@ -38,12 +51,30 @@ def _laid_out(plan: Plan, write: WritePlan) -> WritePlan:
         write,
         image=image,
         labels=labels,
-        objects_per_well=sum(objects_of(layout) for layout in layouts),
+        objects_per_well=sum(_objects(layout, write) for layout in layouts),
         raw_bytes_per_well=sum(raw_bytes(layout) for layout in layouts),
     )
 
 
-def _label(plan: Plan, label: LabelWrite, image_planes: PlaneSet) -> LabelWrite:
+def _config(plan: Plan, write: WritePlan, written: FunctionStep) -> ZarrConfig:
+    """Return the settings of an output; files are planes of fields, at full size alone."""
+    config, _ = for_step(plan.config, written.materialization)
+    if write.backend == Backend.ZARR.value:
+        return config
+    return config.replace(
+        field_layout=FieldLayout.IMAGES,
+        chunk_strategy=ZarrChunkStrategy.FILE,
+        compressor=ZarrCompressor.NONE,
+        ngff_version="0.5",
+        pyramid=False,
+    )
+
+
+def _objects(layout: ImageLayout, write: WritePlan) -> int:
+    return objects_of(layout) if write.backend == Backend.ZARR.value else planes_of(layout)
+
+
+def _label(plan: Plan, label: LabelWrite, image_planes: PlaneSet, config: ZarrConfig) -> LabelWrite:
     step = plan.steps[label.step]
     planes = step.output
     if len(planes.channels) > 1 and "channel" not in step.variable_components:
@@ -58,16 +89,17 @@ def _label(plan: Plan, label: LabelWrite, image_planes: PlaneSet) -> LabelWrite:
             f"{image_planes.shape_yx}",
             hint="labels are stored at their image's size",
         )
-    return replace(label, layout=_image(plan, f"0/labels/{label.name}", "label", planes))
+    layout = _image(plan, f"0/labels/{label.name}", "label", planes, config)
+    return replace(label, layout=layout)
 
 
-def _image(plan: Plan, path: str, kind: str, planes: PlaneSet) -> ImageLayout:
+def _image(plan: Plan, path: str, kind: str, planes: PlaneSet, config: ZarrConfig) -> ImageLayout:
     return plan_image(
         path=path,
         kind="label" if kind == "label" else "image",
         planes=planes,
         grid=plan.plate.grid,
-        config=plan.config.zarr,
+        config=config,
         pixel_size_um=plan.plate.pixel_size.um,
         z_step_um=plan.plate.z_step.um,
     )

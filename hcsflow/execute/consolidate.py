@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from hcsflow.graph.commit import well_folder
+from hcsflow.config import Backend
+from hcsflow.graph.commit import unit_folder
+from hcsflow.ngff.layout import images_of
 from hcsflow.plan import Plan, TableWrite, WritePlan
 from hcsflow.storage.tables import FILE_NAME
 
@@ -52,8 +54,12 @@ def consolidate_tables(
     """
     names = []
     for table in write.tables:
-        sources = [(well, _table_file(plan, output, write, well, table)) for well in wells]
-        found = [(well, path) for well, path in sources if path.is_file()]
+        found = [
+            (well, path)
+            for well in wells
+            for path in _table_files(plan, output, write, well, table)
+            if path.is_file()
+        ]
         target = output / "results" / table.name
         if found:
             _join(plan, [path for _, path in found], [well for well, _ in found], target)
@@ -64,9 +70,16 @@ def consolidate_tables(
     return names
 
 
-def _table_file(plan: Plan, output: Path, write: WritePlan, well: str, table: TableWrite) -> Path:
-    image = output / write.store / well_folder(plan, well) / write.image.path
-    return image / "tables" / table.name / FILE_NAME
+def _table_files(
+    plan: Plan, output: Path, write: WritePlan, well: str, table: TableWrite
+) -> Iterator[Path]:
+    """Yield the files that hold a well's rows, one for each image, in the order of fields."""
+    folder = output / unit_folder(plan, write, well)
+    if write.backend == Backend.DISK.value:
+        yield folder / "tables" / f"{table.name}.parquet"
+        return
+    for image in images_of(write.image):
+        yield folder / image.path / "tables" / table.name / FILE_NAME
 
 
 def _join(plan: Plan, files: Sequence[Path], wells: Sequence[str], target: Path) -> None:

@@ -6,16 +6,20 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hcsflow.config import Backend
 from hcsflow.execute.consolidate import consolidate_tables
 from hcsflow.execute.resume import Ledger
-from hcsflow.graph.commit import well_folder
+from hcsflow.graph.commit import unit_folder
 from hcsflow.journal import ControlFolder, Outcome, read_failures
+from hcsflow.ngff.layout import images_of
 from hcsflow.plan import Plan, WritePlan
 from hcsflow.plate import Manifest
+from hcsflow.storage.documents import remove_group
 from hcsflow.storage.plates import write_plate_documents
 from hcsflow.storage.virtual_workspace import VirtualWorkspaceBackend, WorkspaceMapping
 
@@ -38,17 +42,28 @@ def list_wells(plan: Plan, output: Path, ledger: Ledger) -> dict[str, list[str]]
         store = output / write.store
         if wells or store.is_dir():
             store.mkdir(parents=True, exist_ok=True)
-            write_plate_documents(
-                store,
-                plan.plate.name,
-                rows=plan.plate.rows,
-                columns=plan.plate.columns,
-                wells=wells,
-                acquisition=plan.plate.acquisition,
-                version=write.image.ngff_version,
-            )
+            _list_wells(plan, write, store, wells)
         listed[write.output] = wells
     return listed
+
+
+def _list_wells(plan: Plan, write: WritePlan, store: Path, wells: list[str]) -> None:
+    """Write the documents of a plate and its rows, or see to it that there are none."""
+    plate = plan.plate
+    if not write.lists_wells:
+        for folder in (store, *(store / row for row in plate.rows)):
+            remove_group(folder)
+        return
+    write_plate_documents(
+        store,
+        plate.name,
+        rows=plate.rows,
+        columns=plate.columns,
+        wells=wells,
+        acquisition=plate.acquisition,
+        fields=len(images_of(write.image)),
+        version=write.image.ngff_version,
+    )
 
 
 def finalise(plan: Plan, manifest: Manifest, output: Path, ledger: Ledger) -> None:
@@ -81,11 +96,11 @@ def _subdirectory(plan: Plan, write: WritePlan, wells: list[str]) -> dict[str, A
     plate = plan.plate
     image = write.image
     return {
-        "available_backends": {"zarr": True},
+        "available_backends": {write.backend: True},
         "main": write.output == "",
         "step": plan.steps[write.step].name,
         "wells": wells,
-        "image_files": [f"{well_folder(plan, well)}/{image.path}" for well in wells],
+        "image_files": [path for well in wells for path in _image_files(plan, write, well)],
         "axes": list(image.levels[0].axes),
         "shape": list(image.levels[0].shape),
         "dtype": image.levels[0].dtype,
@@ -98,6 +113,16 @@ def _subdirectory(plan: Plan, write: WritePlan, wells: list[str]) -> dict[str, A
         "sites": [plate.fields[i] for i in image.fields],
         "timepoints": [plate.timepoints[i] for i in image.timepoints],
     }
+
+
+def _image_files(plan: Plan, write: WritePlan, well: str) -> Iterator[str]:
+    """Yield the images of a well, relative to the plate's folder; of files the well's folder."""
+    folder = unit_folder(plan, write, well).removeprefix(f"{write.store}/")
+    if write.backend == Backend.DISK.value:
+        yield folder
+        return
+    for image in images_of(write.image):
+        yield f"{folder}/{image.path}"
 
 
 def _provenance(plan: Plan, manifest: Manifest, failures: list[Outcome]) -> dict[str, Any]:
@@ -146,7 +171,9 @@ def _step(step: Any) -> dict[str, Any]:
     }
 
 
+@cache
 def _versions() -> dict[str, str]:
+    """Return the versions installed; looking them up takes longer than a small well."""
     return dict(_installed())
 
 

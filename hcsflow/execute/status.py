@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hcsflow.config import Backend
 from hcsflow.errors import OutputError
 from hcsflow.execute.lock import Holder, live_holder
 from hcsflow.journal import (
@@ -161,7 +162,7 @@ def verify_output(output: Path) -> list[Finding]:
         entries = read_entries(ControlFolder(output), write["output"])
         for entry in entries.values():
             findings.extend(_check_unit(output, entry))
-        findings.extend(_check_store(output, write["store"], entries, plan["plate"]))
+        findings.extend(_check_store(output, write, entries, plan["plate"]))
     return findings
 
 
@@ -179,12 +180,14 @@ def _other_wells(
     output: Path, plan: dict[str, Any], wells: tuple[str, ...], made: dict[str, JournalEntry]
 ) -> tuple[str, ...]:
     """Return the wells outside the plan that the final plate lists and the plan would make so."""
+    plate, final = plan["plate"], plan["writes"][-1]
+    rest = tuple(well for well in plate["wells"] if well in made and well not in wells)
+    if not final.get("lists_wells", True):
+        return rest
     try:
-        listed = _listed_paths(output, plan["writes"][-1]["store"])
+        listed = _listed_paths(output, final["store"])
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return ()
-    plate = plan["plate"]
-    rest = [well for well in plate["wells"] if well in made and well not in wells]
     return tuple(well for well in rest if _well_path(well, plate) in listed)
 
 
@@ -225,28 +228,43 @@ def _check_unit(output: Path, entry: JournalEntry) -> Iterator[Finding]:
 
 
 def _check_store(
-    output: Path, store: str, entries: dict[str, JournalEntry], plate: dict[str, Any]
+    output: Path,
+    write: dict[str, Any],
+    entries: dict[str, JournalEntry],
+    plate: dict[str, Any],
 ) -> Iterator[Finding]:
     """Compare what a plate lists, what lies there and what the journal knows."""
+    store = write["store"]
+    is_files = write.get("backend") == Backend.DISK.value
+    paths = {well: well if is_files else _well_path(well, plate) for well in plate["wells"]}
+    known = {path: well for well, path in paths.items() if path}
     listed: set[str] = set()
-    try:
-        listed = _listed_paths(output, store)
-    except FileNotFoundError:
-        if any(map(holds_node, (output / store).glob("*/*"))):
-            name = _plate_document(output, store)
-            yield Finding("missing", name, None, "the plate lists no wells")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        name = _plate_document(output, store)
-        yield Finding("metadata", name, None, f"cannot be read: {error!r}")
-    known = {path: well for well in plate["wells"] if (path := _well_path(well, plate))}
+    if write.get("lists_wells", True) and not is_files:
+        listed, fault = _read_listing(output, store)
+        if fault is not None:
+            yield fault
     for path in sorted(listed):
         if known.get(path) not in entries:
             yield Finding("metadata", f"{store}/{path}", known.get(path), "listed, not on record")
-    for folder in sorted((output / store).glob("*/*")):
+    for folder in sorted((output / store).glob("*" if is_files else "*/*")):
         path = folder.relative_to(output / store).as_posix()
         if folder.is_dir() and path not in listed and known.get(path) not in entries:
             text = "lies there, neither listed nor on record; run the same command again"
             yield Finding("unlisted", f"{store}/{path}", known.get(path), text)
+
+
+def _read_listing(output: Path, store: str) -> tuple[set[str], Finding | None]:
+    """Return the wells' folders that a plate lists, and what is wrong with its document."""
+    try:
+        return _listed_paths(output, store), None
+    except FileNotFoundError:
+        if not any(map(holds_node, (output / store).glob("*/*"))):
+            return set(), None
+        name = _plate_document(output, store)
+        return set(), Finding("missing", name, None, "the plate lists no wells")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        name = _plate_document(output, store)
+        return set(), Finding("metadata", name, None, f"cannot be read: {error!r}")
 
 
 def _plate_document(output: Path, store: str) -> str:

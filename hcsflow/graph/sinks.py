@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,17 +14,38 @@ from hcsflow.arrays import to_numpy
 from hcsflow.config import Backend
 from hcsflow.errors import ContractError
 from hcsflow.materialize import as_table, call_materializer
-from hcsflow.ngff.layout import ImageLayout, slot_of
+from hcsflow.ngff.layout import ImageLayout
 from hcsflow.plan import Group, LocalKey, Plan, StepPlan, WritePlan
 from hcsflow.storage.filemanager import FileManager
-from hcsflow.storage.images import ImageRecord, ImageWriter
+from hcsflow.storage.images import ImageRecord
+from hcsflow.storage.plane_files import PlaneFileWriter
 from hcsflow.storage.registry import create_storage_registry
 from hcsflow.storage.traffic import TrafficMeter
+from hcsflow.storage.well_images import WellImageWriter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["WellSink"]
+__all__ = ["Stored", "WellSink"]
+
+
+Stored = tuple[tuple[ImageLayout, ImageRecord], ...]
+"""Images with what was stored of each."""
+
+
+class PlaneWriter(Protocol):
+    """Takes a well's planes one by one."""
+
+    def write(
+        self, field: int, timepoint: int, channel: int, z: int, plane: NDArray[Any], /
+    ) -> None:
+        """Store one plane, (y, x), by dense indices."""
+
+    def close(self) -> Stored:
+        """Finish; return what was stored."""
+
+    def abort(self) -> None:
+        """Close files without finishing them."""
 
 
 class WellSink:
@@ -60,17 +81,24 @@ class WellSink:
         self._write = write
         self._well = well
         self._sides = sides
-        self._image = ImageWriter(folder, write.image)
+        self._image = _writer(folder, "", well, write.image, write.backend)
         self._labels = {
-            (label.step, label.special): (label, ImageWriter(folder, label.layout))
+            (label.step, label.special): (
+                label,
+                _writer(folder, f"labels/{label.name}", well, label.layout, write.backend),
+            )
             for label in write.labels
         }
-        self.frames: dict[str, list[pd.DataFrame]] = {table.name: [] for table in write.tables}
+        self._written: set[LocalKey] = set()
+        self._frames: dict[str, list[tuple[int | None, pd.DataFrame]]] = {
+            table.name: [] for table in write.tables
+        }
 
     def image(self, step: StepPlan, keys: Sequence[LocalKey], stack: NDArray[Any]) -> None:
         """Write planes of the step whose main output this is."""
         if step.index == self._write.step:
             self._write_planes(self._image, self._write.image, keys, stack)
+            self._written.update(keys)
 
     def special(
         self, step: StepPlan, name: str, group: Group, keys: Sequence[LocalKey], value: Any
@@ -84,15 +112,22 @@ class WellSink:
             self._write_planes(writer, label.layout, places, stack)
         for table in self._write.tables:
             if (table.step, table.special) == (step.index, name):
-                self.frames[table.name].append(self._rows(step, group, value, table.labels))
+                rows = self._rows(step, group, value, table.labels)
+                self._frames[table.name].append((group.value("field"), rows))
         for side in self._write.sides:
             if (side.step, side.special) == (step.index, name):
                 self._materialize(step, name, side.name, group, value)
 
-    def close(self) -> tuple[ImageRecord, dict[str, ImageRecord]]:
-        """Finish all arrays; return what was stored of image and labels."""
+    def close(self) -> tuple[Stored, dict[str, Stored]]:
+        """Finish all arrays; return the images of the well and of each label, as stored."""
         image = self._image.close()
         return image, {label.name: writer.close() for label, writer in self._labels.values()}
+
+    @property
+    def absent(self) -> list[LocalKey]:
+        """Planes of the image that were promised and not written: their groups were skipped."""
+        promised = self._plan.steps[self._write.step].output.iter_keys()
+        return [key for key in promised if key not in self._written]
 
     def abort(self) -> None:
         """Close files without finishing them."""
@@ -100,26 +135,37 @@ class WellSink:
         for _, writer in self._labels.values():
             writer.abort()
 
-    def tables(self) -> Iterator[tuple[str, str | None, pd.DataFrame]]:
-        """Yield (name, labels, frame) of each table; rows in plan order."""
+    def tables(self, field: int | None = None) -> Iterator[tuple[str, str | None, pd.DataFrame]]:
+        """Yield (name, labels, frame) of each table; rows in plan order.
+
+        Parameters
+        ----------
+        field : int, optional
+            Rows that belong to this field alone; those of no field of the image (of a whole
+            well, say) belong to its first. None: all rows.
+        """
+        stored = self._write.image.fields
         for table in self._write.tables:
-            frames = self.frames[table.name]
+            frames = [
+                frame
+                for place, frame in self._frames[table.name]
+                if field is None or field == (place if place in stored else stored[0])
+            ]
             filled = [frame for frame in frames if len(frame)] or frames[:1]
             if filled:
                 yield table.name, table.labels, pd.concat(filled, ignore_index=True)
 
     def _write_planes(
         self,
-        writer: ImageWriter,
+        writer: PlaneWriter,
         layout: ImageLayout,
         keys: Sequence[LocalKey],
         stack: NDArray[Any],
     ) -> None:
         start = time.perf_counter()
         for key, plane in zip(keys, stack, strict=True):
-            slot = slot_of(layout, key.channel, key.z)
-            writer.write(key.field, key.timepoint, key.channel, slot, plane)
-        self._meter.count(Backend.ZARR.value, "write", layout.path, start, stack.nbytes)
+            writer.write(*key, plane)
+        self._meter.count(self._write.backend, "write", layout.path, start, stack.nbytes)
 
     def _label_stack(
         self, step: StepPlan, name: str, keys: Sequence[LocalKey], value: Any
@@ -180,6 +226,13 @@ class WellSink:
             self._files,
             Backend.DISK.value,
         )
+
+
+def _writer(root: Path, folder: str, well: str, layout: ImageLayout, backend: str) -> PlaneWriter:
+    """Return the writer of an image or of labels for where they are kept."""
+    if backend == Backend.DISK.value:
+        return PlaneFileWriter(root, folder, well, layout)
+    return WellImageWriter(root, layout)
 
 
 def _label_keys(step: StepPlan, keys: Sequence[LocalKey]) -> list[LocalKey]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from hcsflow.config import FieldLayout, ZarrChunkStrategy, ZarrCompressor, ZarrConfig
 from hcsflow.errors import PlanRefusedError
+from hcsflow.ngff.fields import image_of, images_of
 from hcsflow.ngff.model import ArrayLayout, Codec, ImageLayout, Region
 from hcsflow.ngff.objects import (
     MAX_OBJECT_BYTES,
@@ -28,6 +29,8 @@ __all__ = [
     "ImageLayout",
     "Planes",
     "Region",
+    "image_of",
+    "images_of",
     "objects_of",
     "plan_image",
     "planes_of",
@@ -94,7 +97,7 @@ def plan_image(  # noqa: PLR0913 - one keyword per independent fact; a bundle wo
     pixel_size_um: float | None,
     z_step_um: float | None,
 ) -> ImageLayout:
-    """Lay a well's planes out as one multiscale image, a mosaic of its fields.
+    """Lay a well's planes out as a mosaic of its fields, or as an image for each field.
 
     Parameters
     ----------
@@ -119,12 +122,15 @@ def plan_image(  # noqa: PLR0913 - one keyword per independent fact; a bundle wo
     Raises
     ------
     PlanRefusedError
-        Settings that are not written yet, a dtype or plane that cannot be stored, in Zarr 2 an
-        object that the codec cannot encode, a field without a place in the grid.
+        A dtype or plane that cannot be stored, in Zarr 2 an object that the codec cannot encode,
+        in a mosaic a field without a place in the grid.
     """
-    _refuse_config(config)
     _refuse_planes(path, kind, planes)
-    grid_size, cells = _tiles(path, planes, grid)
+    is_per_field = config.field_layout is FieldLayout.IMAGES and "field" not in planes.collapsed
+    if is_per_field:
+        grid_size, cells = (1, 1), ((0, 0),) * len(planes.fields)
+    else:
+        grid_size, cells = _tiles(path, planes, grid)
     heights, slots = _slots(kind, planes)
     pitch, num_levels = plan_pyramid(planes.shape_yx, grid_size, is_pyramid=config.pyramid)
     layout = ImageLayout(
@@ -142,6 +148,7 @@ def plan_image(  # noqa: PLR0913 - one keyword per independent fact; a bundle wo
         has_z_unit=pixel_size_um is not None and z_step_um is not None,
         heights=heights,
         slots=slots,
+        is_per_field=is_per_field,
     )
     shape = _mosaic(grid_size, pitch)
     scale = {"z": z_step_um, "y": pixel_size_um, "x": pixel_size_um} if layout.has_unit else {}
@@ -219,14 +226,6 @@ def _axes(layout: ImageLayout) -> tuple[str, ...]:
         "x": True,
     }
     return tuple(axis for axis in "tczyx" if kept[axis])
-
-
-def _refuse_config(config: ZarrConfig) -> None:
-    if config.field_layout is not FieldLayout.MOSAIC:
-        raise PlanRefusedError(
-            f"field layout {config.field_layout.value!r} is not yet written, only 'mosaic'",
-            hint="leave field_layout (--layout) at mosaic",
-        )
 
 
 def _refuse_planes(path: str, kind: str, planes: Planes) -> None:
@@ -332,7 +331,7 @@ def region_of(
     Returns
     -------
     Region
-        On chunk edges: exactly one chunk.
+        On chunk edges: exactly one chunk. Where each field is an image, the place in its own.
     """
     array = layout.levels[level]
     row, column = layout.cells[layout.fields.index(field)]

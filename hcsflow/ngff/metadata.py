@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from hcsflow.errors import PlateError
 from hcsflow.ngff.colors import label_rgb, unique_colors
-from hcsflow.ngff.model import ArrayLayout, Codec, ImageLayout
+from hcsflow.ngff.model import ImageLayout
 from hcsflow.plate import Channel
 
 __all__ = [
@@ -23,9 +21,9 @@ __all__ = [
     "Document",
     "Version",
     "Window",
-    "array_document",
     "group_documents",
     "image_attributes",
+    "image_facts",
     "label_attributes",
     "labels_attributes",
     "plate_attributes",
@@ -77,103 +75,6 @@ def group_documents(
     return {"zarr.json": group}
 
 
-def array_document(array: ArrayLayout) -> Document:
-    """Return an array's ``zarr.json``, or its ``.zarray`` where the layout is of Zarr 2."""
-    return _array_v2(array) if array.zarr_format == 2 else _array_v3(array)
-
-
-def _array_v2(array: ArrayLayout) -> Document:
-    return {
-        "zarr_format": 2,
-        "shape": list(array.shape),
-        "chunks": list(array.shards or array.chunks),
-        "dtype": np.dtype(array.dtype).newbyteorder("<").str,
-        "compressor": _compressor_v2(array.codec),
-        "fill_value": _fill_value(array),
-        "order": "C",
-        "filters": None,
-        "dimension_separator": "/",
-    }
-
-
-def _compressor_v2(codec: Codec) -> Document | None:
-    """Return a codec's configuration as numcodecs has it."""
-    if codec.name == "none":
-        return None
-    if codec.name != "blosc":
-        return {"id": codec.name, "level": codec.level}
-    return {
-        "id": "blosc",
-        "cname": codec.cname,
-        "clevel": codec.level,
-        "shuffle": int(codec.shuffle),
-        "blocksize": codec.block_bytes,
-    }
-
-
-def _fill_value(array: ArrayLayout) -> float:
-    return 0.0 if np.dtype(array.dtype).kind == "f" else 0
-
-
-def _array_v3(array: ArrayLayout) -> Document:
-    """Return a ``zarr.json``, sharded where the layout has shards."""
-    codecs = _codecs(array)
-    if array.shards is not None:
-        codecs = [_sharding(array.chunks, codecs)]
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": list(array.shape),
-        "data_type": array.dtype,
-        "chunk_grid": {
-            "name": "regular",
-            "configuration": {"chunk_shape": list(array.shards or array.chunks)},
-        },
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": _fill_value(array),
-        "codecs": codecs,
-        "attributes": {},
-        "dimension_names": list(array.axes),
-    }
-
-
-def _sharding(chunks: tuple[int, ...], codecs: list[Document]) -> Document:
-    return {
-        "name": "sharding_indexed",
-        "configuration": {
-            "chunk_shape": list(chunks),
-            "codecs": codecs,
-            "index_codecs": [_BYTES, {"name": "crc32c"}],
-            "index_location": "end",
-        },
-    }
-
-
-_BYTES: Document = {"name": "bytes", "configuration": {"endian": "little"}}
-
-
-def _codecs(array: ArrayLayout) -> list[Document]:
-    compressor = _compressor(array.codec, np.dtype(array.dtype).itemsize)
-    return [_BYTES] if compressor is None else [_BYTES, compressor]
-
-
-def _compressor(codec: Codec, itemsize: int) -> Document | None:
-    if codec.name == "none":
-        return None
-    configuration: Document = {"level": codec.level}
-    if codec.name == "zstd":
-        configuration["checksum"] = False
-    elif codec.name == "blosc":
-        configuration = {
-            "typesize": itemsize,
-            "cname": codec.cname,
-            "clevel": codec.level,
-            "shuffle": "shuffle" if codec.shuffle else "noshuffle",
-            "blocksize": codec.block_bytes,
-        }
-    return {"name": codec.name, "configuration": configuration}
-
-
 def well_path(name: str, rows: Sequence[str], columns: Sequence[str]) -> str:
     """Return a well's NGFF path from its canonical name.
 
@@ -196,13 +97,14 @@ def well_path(name: str, rows: Sequence[str], columns: Sequence[str]) -> str:
     )
 
 
-def plate_attributes(
+def plate_attributes(  # noqa: PLR0913 - what a plate states
     name: str,
     *,
     rows: Sequence[str],
     columns: Sequence[str],
     wells: Sequence[str],
     acquisition: str = "0",
+    fields: int = 1,
     version: Version = VERSION,
 ) -> Document:
     """Return the plate group's attributes.
@@ -217,6 +119,8 @@ def plate_attributes(
         Canonical names of the wells that are there; listed row by row.
     acquisition : str
         Name of the acquisition, which has id 0.
+    fields : int
+        Images in a well.
     version : "0.4" or "0.5"
         Of NGFF.
     """
@@ -224,9 +128,9 @@ def plate_attributes(
     places = [(*path.split("/"), path) for path in paths]
     listed = sorted((rows.index(row), columns.index(column), path) for row, column, path in places)
     plate = {
-        "acquisitions": [{"id": 0, "name": acquisition, "maximumfieldcount": 1}],
+        "acquisitions": [{"id": 0, "name": acquisition, "maximumfieldcount": fields}],
         "columns": [{"name": column} for column in columns],
-        "field_count": 1,
+        "field_count": fields,
         "name": name,
         "rows": [{"name": row} for row in rows],
         "version": version,  # said twice in 0.5: ome-zarr-models warns where the plate lacks it
@@ -252,8 +156,9 @@ def image_attributes(
     name: str,
     channels: Sequence[Channel],
     windows: Sequence[Window],
+    corner_um: tuple[float, float] | None = None,
 ) -> Document:
-    """Return an image group's attributes: multiscales, omero, and where planes are absent.
+    """Return an image group's attributes: multiscales and omero.
 
     Parameters
     ----------
@@ -265,6 +170,8 @@ def image_attributes(
         The plate's channels, by dense index.
     windows : sequence of Window
         Display ranges, by position along the image's channel axis.
+    corner_um : (y, x) or None
+        Where the upper left corner lies on the stage, in µm; not said where the scale is not in µm.
     """
     held = [channels[index] for index in layout.channels]
     drawn = unique_colors([channel.name for channel in held])
@@ -280,10 +187,10 @@ def image_attributes(
     ]
     version = layout.ngff_version
     found = {
-        "multiscales": [_multiscale(layout, name)],
+        "multiscales": [_multiscale(layout, name, corner_um)],
         "omero": {**_stated(version), "name": name, "channels": omero},
     }
-    return {**_attributes(version, found), "hcsflow": _facts(layout, held)}
+    return _attributes(version, found)
 
 
 def _stated(version: Version) -> Document:
@@ -291,11 +198,26 @@ def _stated(version: Version) -> Document:
     return {"version": version} if version == "0.4" else {}
 
 
-def _facts(layout: ImageLayout, held: Sequence[Channel]) -> Document:
-    """Return what NGFF has no word for: unknown pixel size, absent slots, heights."""
+def image_facts(
+    layout: ImageLayout, channels: Sequence[Channel], absent: Sequence[Sequence[int]] = ()
+) -> Document:
+    """Return what NGFF has no word for: unknown pixel size, heights, what was not written.
+
+    Parameters
+    ----------
+    layout : ImageLayout
+        The image.
+    channels : sequence of Channel
+        The plate's channels, by dense index.
+    absent : sequence of (field, timepoint, channel, z)
+        Planes that were left out, by dense indices; not said where there are none.
+    """
+    held = [channels[index] for index in layout.channels]
     y_um = layout.levels[0].scale[-1] if layout.has_unit else None
-    return {
+    left_out = {"absent": [list(place) for place in absent]} if absent else {}
+    facts = {
         "pixel_size_um": y_um,
+        **left_out,
         "channels": [
             {
                 "label": channel.label,
@@ -306,9 +228,10 @@ def _facts(layout: ImageLayout, held: Sequence[Channel]) -> Document:
             for channel, slots in zip(held, layout.slots, strict=True)
         ],
     }
+    return {"hcsflow": facts}
 
 
-def _multiscale(layout: ImageLayout, name: str) -> Document:
+def _multiscale(layout: ImageLayout, name: str, corner_um: tuple[float, float] | None) -> Document:
     is_label = layout.kind == "label"
     how = "nearest: every second pixel" if is_label else "2 × 2 mean, halves rounded up"
     return {
@@ -320,11 +243,22 @@ def _multiscale(layout: ImageLayout, name: str) -> Document:
         "datasets": [
             {
                 "path": array.path.rsplit("/", 1)[1],
-                "coordinateTransformations": [{"type": "scale", "scale": list(array.scale)}],
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": list(array.scale)},
+                    *_translation(layout, corner_um),
+                ],
             }
             for array in layout.levels
         ],
     }
+
+
+def _translation(layout: ImageLayout, corner_um: tuple[float, float] | None) -> list[Document]:
+    """Return where the image begins; pixels begin at their corner, so all levels alike."""
+    if corner_um is None or not layout.has_unit:
+        return []
+    lead = [0.0] * (len(layout.levels[0].axes) - 2)
+    return [{"type": "translation", "translation": [*lead, *corner_um]}]
 
 
 def _axis(axis: str, layout: ImageLayout) -> Document:
@@ -340,7 +274,11 @@ def labels_attributes(names: Sequence[str], version: Version = VERSION) -> Docum
 
 
 def label_attributes(
-    layout: ImageLayout, *, name: str, values: Sequence[int] | None = ()
+    layout: ImageLayout,
+    *,
+    name: str,
+    values: Sequence[int] | None = (),
+    corner_um: tuple[float, float] | None = None,
 ) -> Document:
     """Return a label image group's attributes.
 
@@ -353,6 +291,8 @@ def label_attributes(
     values : sequence of int or None
         Label values that occur: each gets a colour, for viewers hide a label without one as
         soon as any has one. None: no colours, viewers choose their own.
+    corner_um : (y, x) or None
+        As that of its image.
     """
     version = layout.ngff_version
     image_label: Document = {"version": version, "source": {"image": "../../"}}
@@ -360,7 +300,10 @@ def label_attributes(
         background = {"label-value": 0, "rgba": [0, 0, 0, 0]}
         drawn = [{"label-value": v, "rgba": [*label_rgb(v), 255]} for v in values if v]
         image_label["colors"] = [background, *drawn]
-    found = {"multiscales": [_multiscale(layout, name)], "image-label": image_label}
+    found = {
+        "multiscales": [_multiscale(layout, name, corner_um)],
+        "image-label": image_label,
+    }
     return _attributes(version, found)
 
 

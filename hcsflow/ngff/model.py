@@ -80,7 +80,10 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class ImageLayout:
-    """A multiscale image (or label) of a well: all levels and the tiles of its fields.
+    """A well's multiscale image (or label): all levels and the tiles of its fields.
+
+    Where each field is an image of its own, the layout is that of the first one, and
+    `hcsflow.ngff.fields.images_of` gives them all.
 
     Parameters
     ----------
@@ -108,6 +111,8 @@ class ImageLayout:
         Dense z index of each slot.
     slots : tuple of tuple of int
         Slots that are written, for each channel (labels: once). The others are absent.
+    is_per_field : bool
+        Whether each field is an image of its own.
     """
 
     path: str
@@ -124,6 +129,7 @@ class ImageLayout:
     has_z_unit: bool = False
     heights: tuple[int, ...] = ()
     slots: tuple[tuple[int, ...], ...] = ()
+    is_per_field: bool = False
 
     @property
     def ngff_version(self) -> Literal["0.4", "0.5"]:

@@ -109,7 +109,8 @@ def objects_of(layout: ImageLayout) -> int:
 
     Objects without any plane, where slots or fields are absent, do not count.
     """
-    return sum(_objects_in(layout, array) for array in layout.levels)
+    images = len(layout.fields) if layout.is_per_field else 1
+    return images * sum(_objects_in(layout, array) for array in layout.levels)
 
 
 def _objects_in(layout: ImageLayout, array: ArrayLayout) -> int:
@@ -131,7 +132,7 @@ def held_bytes(layout: ImageLayout, chunks: Iterable[Shape], *, may_lack: bool =
         The image.
     chunks : iterable of tuple of int
         Place of each plane in the chunk grid, in the order in which planes are written; see
-        `hcsflow.ngff.layout.region_of`.
+        `hcsflow.ngff.layout.region_of`. Where each field is an image, the field goes first.
     may_lack : bool
         Planes may be left out: then no object is known to be complete before the end.
 
@@ -157,10 +158,12 @@ def _most_open(array: ArrayLayout, order: list[Shape], *, may_lack: bool) -> int
     grid = [size // chunk for size, chunk in zip(array.shape, array.chunks, strict=True)]
     missing: dict[Shape, int] = {}
     most = 0
-    for chunk in order:
-        at = tuple(i // n for i, n in zip(chunk, counts, strict=True))
+    for place in order:
+        image, chunk = place[: -len(grid)], place[-len(grid) :]
+        within = tuple(i // n for i, n in zip(chunk, counts, strict=True))
+        at = (*image, *within)
         if at not in missing:
-            sides = zip(at, counts, grid, strict=True)
+            sides = zip(within, counts, grid, strict=True)
             missing[at] = prod(min(n, total - i * n) for i, n, total in sides)
             most = max(most, len(missing))
         missing[at] -= 1

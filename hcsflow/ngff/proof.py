@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from hcsflow.errors import PlanRefusedError
+from hcsflow.ngff.fields import image_of
 from hcsflow.ngff.model import ArrayLayout, ImageLayout
 
 __all__ = ["prove_labels", "prove_regions"]
@@ -16,13 +17,18 @@ def prove_regions(layout: ImageLayout) -> None:
     A region is one chunk, found by (timepoint, channel, slot, cell). If the chunk grid is the
     product of these axes, each index occurs once and each is inside the grid, then different
     planes have different chunks, and a chunk without a plane is an absent slot or an empty
-    cell. So it is enough to check axes and index lists; no region is enumerated.
+    cell. So it is enough to check axes and index lists; no region is enumerated. Fields that are
+    images of their own lie in different folders if none recurs.
 
     Raises
     ------
     PlanRefusedError
         Naming the array and what does not hold.
     """
+    if layout.is_per_field:
+        _prove_fields(layout)
+        prove_regions(image_of(layout, layout.fields[0]))  # the others are like it
+        return
     _prove_indices(layout)
     rows, columns = (
         size // pitch
@@ -57,6 +63,14 @@ def _is_cut_between_chunks(array: ArrayLayout) -> bool:
     return all(stored % chunk == 0 and chunk <= stored <= total for stored, chunk, total in sizes)
 
 
+def _prove_fields(layout: ImageLayout) -> None:
+    """Prove that each field has one image and fills it from its corner."""
+    if len(set(layout.fields)) != len(layout.fields):
+        raise PlanRefusedError(f"image {layout.path!r}: two planes would share a region")
+    if layout.cells != ((0, 0),) * len(layout.fields):
+        raise PlanRefusedError(f"image {layout.path!r}: a plane has no region")
+
+
 def _prove_indices(layout: ImageLayout) -> None:
     lists: tuple[tuple[object, ...], ...] = (
         layout.cells,
@@ -80,7 +94,7 @@ def _prove_indices(layout: ImageLayout) -> None:
 
 
 def prove_labels(image: ImageLayout, labels: ImageLayout) -> None:
-    """Prove that labels lie on their image: same mosaic, levels and times; z equal or flat.
+    """Prove that labels lie on their image: same images, levels and times; z equal or flat.
 
     Raises
     ------
@@ -88,6 +102,7 @@ def prove_labels(image: ImageLayout, labels: ImageLayout) -> None:
         Naming both and what differs.
     """
     for what, ours, theirs in (
+        ("images", _images(labels), _images(image)),
         ("levels", [a.shape[-2:] for a in labels.levels], [a.shape[-2:] for a in image.levels]),
         ("timepoints", labels.timepoints, image.timepoints),
         ("z", labels.heights if labels.z > 1 else (), image.heights if labels.z > 1 else ()),
@@ -98,3 +113,8 @@ def prove_labels(image: ImageLayout, labels: ImageLayout) -> None:
                 f"the image has {theirs}",
                 hint="make labels of the planes that the last step returns",
             )
+
+
+def _images(layout: ImageLayout) -> tuple[int, ...] | None:
+    """Return the fields that are images of their own, None for a mosaic."""
+    return layout.fields if layout.is_per_field else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hcsflow.ngff.layout import ImageLayout
 
-__all__ = ["LabelWrite", "SideWrite", "TableWrite", "WritePlan"]
+__all__ = ["Carried", "LabelWrite", "SideWrite", "TableWrite", "WritePlan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,14 @@ class SideWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """A special output that is needed after a cut: of which step, under which name."""
+
+    step: int
+    special: str
+
+
+@dataclass(frozen=True, slots=True)
 class WritePlan:
     """One materialised output: a plate of its own, committed well by well.
 
@@ -54,10 +62,18 @@ class WritePlan:
         The wells' image.
     labels, tables, sides : tuple
         What is stored along with it.
+    carried : tuple of Carried
+        Special outputs kept with a checkpoint, so that a run can go on from it alone.
     objects_per_well : int
         Stored image and label objects (chunks or shards).
     raw_bytes_per_well : int
         Uncompressed pixels, all levels.
+    backend : str
+        ``"zarr"``, or ``"disk"`` for TIFF files.
+    has_ngff : bool
+        Whether its groups say what they are in NGFF's words; False: plain Zarr.
+    lists_wells : bool
+        Whether a plate group lists its wells; False: a well is known by the journal alone.
     """
 
     output: str
@@ -67,5 +83,9 @@ class WritePlan:
     labels: tuple[LabelWrite, ...] = ()
     tables: tuple[TableWrite, ...] = ()
     sides: tuple[SideWrite, ...] = ()
+    carried: tuple[Carried, ...] = ()
     objects_per_well: int = 0
     raw_bytes_per_well: int = 0
+    backend: str = "zarr"
+    has_ngff: bool = True
+    lists_wells: bool = True

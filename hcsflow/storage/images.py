@@ -15,7 +15,7 @@ from hcsflow.ngff.metadata import Window
 from hcsflow.storage.encoding import Encoders
 from hcsflow.storage.histogram import GreyHistogram
 from hcsflow.storage.objects import StoredObject
-from hcsflow.storage.shards import open_writer
+from hcsflow.storage.shards import ShardWriter, open_writer
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -150,6 +150,12 @@ class ImageWriter:
         if self._values is not None:
             self._collect(plane)
         self._planes += 1
+
+    def rest(self) -> None:
+        """Give file handles back until the next plane; for many images written side by side."""
+        for writer in self._writers:
+            if isinstance(writer, ShardWriter):
+                writer.rest()
 
     def close(self) -> ImageRecord:
         """Finish all objects and say what was stored.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import google_crc32c
 
-__all__ = ["ObjectFile", "StoredObject", "checksum_of", "file_checksum"]
+__all__ = ["ObjectFile", "StoredObject", "checksum_of", "file_checksum", "write_new"]
 
 _BLOCK_BYTES = 1 << 22
 
@@ -49,6 +50,21 @@ def file_checksum(path: Path) -> str:
     return f"crc32c:{crc:08x}"
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """Write a whole file; its folders are made where there are none.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    try:
+        path.write_bytes(data)
+    except FileNotFoundError:  # rare: asking first would cost every file a call
+        os.makedirs(path.parent, exist_ok=True)  # noqa: PTH103 - several times faster
+        path.write_bytes(data)
+
+
 class ObjectFile:
     """A file in the making: its bytes lie in ``<name>.part`` until `commit`.
 
@@ -82,8 +98,14 @@ class ObjectFile:
         self.nbytes = 0
         self._crc = 0
         self._part = path.with_name(f"{path.name}.part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = self._part.open("xb", buffering=0)
+        self._file = self._begin()
+
+    def _begin(self) -> IO[bytes]:
+        try:
+            return self._part.open("xb", buffering=0)
+        except FileNotFoundError:
+            os.makedirs(self.path.parent, exist_ok=True)  # noqa: PTH103 - several times faster
+            return self._part.open("xb", buffering=0)
 
     def write(self, data: bytes) -> None:
         """Append bytes.

@@ -90,6 +90,12 @@ class ShardWriter(ArrayWriter):
         self._shards: dict[Index, _Shard] = {}
         self._open: dict[Index, ObjectFile] = {}
 
+    def rest(self) -> None:
+        """Give the file handles of unfinished shards back until the next chunk."""
+        for file in self._open.values():
+            file.rest()
+        self._open.clear()
+
     def _store(self, index: Index, encoded: bytes) -> None:
         at, place = self._objects.split(index)
         shard = self._shards.get(at) or self._begin(at)

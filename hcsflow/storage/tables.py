@@ -8,24 +8,43 @@ NGFF knows no tables: readers that do not know ngio's convention leave them alon
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hcsflow.errors import ContractError
 from hcsflow.ngff.layout import ImageLayout
-from hcsflow.ngff.metadata import VERSION, Version, table_attributes, tables_attributes
+from hcsflow.ngff.metadata import (
+    VERSION,
+    Document,
+    Version,
+    table_attributes,
+    tables_attributes,
+)
 from hcsflow.storage.documents import write_group_documents
-from hcsflow.storage.objects import StoredObject, checksum_of
-from hcsflow.storage.zarr_nodes import node_of
+from hcsflow.storage.objects import StoredObject, checksum_of, write_new
 
-__all__ = ["FILE_NAME", "roi_tables", "write_table"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "FILE_NAME",
+    "Regions",
+    "list_tables",
+    "roi_tables",
+    "write_roi_table",
+    "write_table",
+    "write_table_file",
+]
 
 FILE_NAME = "table.parquet"
 """The file that ngio's parquet backend opens."""
+
+Regions = Mapping[str, tuple[str | float | None, ...]]
+"""Columns of a ROI table by name; FieldIndex tells its rows apart."""
 
 
 def write_table(
@@ -33,11 +52,10 @@ def write_table(
     name: str,
     frame: pd.DataFrame,
     *,
-    kind: Literal["feature_table", "roi_table"] = "feature_table",
     labels: str | None = None,
     version: Version = VERSION,
 ) -> tuple[StoredObject, ...]:
-    """Write a table beside an image, and list it.
+    """Write a table of features beside an image; `list_tables` lists it.
 
     Parameters
     ----------
@@ -46,39 +64,69 @@ def write_table(
     name : str
         Name of the table.
     frame : DataFrame
-        Its rows; the index is left out. ROI tables have a column FieldIndex; tables tied to
-        labels have one named label.
-    kind : "feature_table" or "roi_table"
-        A feature table without ``labels`` is stored as ngio's generic table.
+        Its rows; the index is left out.
     labels : str or None
-        Label image whose values the column label holds.
+        Label image whose values the column label holds. Without, it is ngio's generic table.
     version : "0.4" or "0.5"
         Of NGFF: that of the image.
 
     Returns
     -------
     tuple of StoredObject
-        The table's file, its documents, and the list of tables as it is now; paths relative to
-        the well's folder. The list is written again by the next table: its last record holds.
+        The table's file and its documents; paths relative to the well's folder.
 
     Raises
     ------
     ContractError
-        If the column that ties rows to labels or ROIs is absent or repeats a value.
+        If the column that ties rows to labels is absent or repeats a value.
     OSError
         If it cannot be written.
     """
-    if kind == "feature_table" and labels is None:
+    if labels is None:
         attributes = table_attributes("generic_table")
     else:
-        attributes = table_attributes(kind, labels=labels)
+        attributes = table_attributes("feature_table", labels=labels)
         _check_index(name, frame, attributes["index_key"])
-    root, group = image_root.parent, f"{image_root.name}/tables"
-    file = _write_parquet(root, f"{group}/{name}/{FILE_NAME}", frame)
-    documents = write_group_documents(root, f"{group}/{name}", attributes, version)
-    names = [*(n for n in _listed(image_root) if n != name), name]
-    listed = write_group_documents(root, group, tables_attributes(names), version)
-    return file, *documents, *listed
+    data = _encode(pa.Table.from_pandas(frame, preserve_index=False))
+    return _write(image_root, name, data, attributes, version)
+
+
+def write_roi_table(
+    image_root: Path, name: str, regions: Regions, *, version: Version = VERSION
+) -> tuple[StoredObject, ...]:
+    """Write a table of regions beside an image, as `write_table` does one of features.
+
+    Raises
+    ------
+    ContractError
+        If two regions have the same FieldIndex.
+    OSError
+        If it cannot be written.
+    """
+    data = _encode_regions(name, tuple(regions.items()))
+    return _write(image_root, name, data, table_attributes("roi_table"), version)
+
+
+def _write(
+    image_root: Path, name: str, data: bytes, attributes: Document, version: Version
+) -> tuple[StoredObject, ...]:
+    root, path = image_root.parent, f"{image_root.name}/tables/{name}"
+    file = _stored(root, f"{path}/{FILE_NAME}", data)
+    return file, *write_group_documents(root, path, attributes, version, is_new=True)
+
+
+def list_tables(
+    image_root: Path, names: Sequence[str], *, version: Version = VERSION
+) -> tuple[StoredObject, ...]:
+    """Write the list of an image's tables; returns its documents, as `write_table` does.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    group, attributes = f"{image_root.name}/tables", tables_attributes(names)
+    return write_group_documents(image_root.parent, group, attributes, version, is_new=True)
 
 
 def _check_index(name: str, frame: pd.DataFrame, key: str) -> None:
@@ -95,28 +143,46 @@ def _check_index(name: str, frame: pd.DataFrame, key: str) -> None:
         )
 
 
-def _listed(image_root: Path) -> list[str]:
-    group = node_of(image_root / "tables")
-    return [] if group is None else list(group.attributes["tables"])
+def write_table_file(root: Path, path: str, frame: pd.DataFrame) -> StoredObject:
+    """Write a table as one Parquet file below ``root``; the same rows give the same bytes.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    return _stored(root, path, _encode(pa.Table.from_pandas(frame, preserve_index=False)))
 
 
-def _write_parquet(root: Path, path: str, frame: pd.DataFrame) -> StoredObject:
-    table = pa.Table.from_pandas(frame, preserve_index=False)
+def _stored(root: Path, path: str, data: bytes) -> StoredObject:
+    write_new(root / path, data)
+    return StoredObject(path, len(data), checksum_of(data))
+
+
+def _encode(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     # without pandas' own metadata, which carries its version
     pq.write_table(table.replace_schema_metadata(None), sink, compression="zstd")
-    data = sink.getvalue().to_pybytes()
-    file = root / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(data)
-    return StoredObject(path, len(data), checksum_of(data))
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+@lru_cache(maxsize=64)
+def _encode_regions(name: str, columns: tuple[tuple[str, tuple[object, ...]], ...]) -> bytes:
+    """Encode regions; many wells have the same."""
+    held = dict(columns)
+    key = table_attributes("roi_table")["index_key"]
+    if len(set(held[key])) < len(held[key]):
+        raise ContractError(f"table {name!r}: a {key} occurs more than once", hint="name each once")
+    kinds = {key: pa.string()}
+    return _encode(pa.table({k: pa.array(v, kinds.get(k, pa.float64())) for k, v in columns}))
 
 
 def roi_tables(
     layout: ImageLayout,
     field_labels: Sequence[str],
     stage_positions: Sequence[tuple[float, float] | None],
-) -> Mapping[str, pd.DataFrame]:
+) -> Mapping[str, Regions]:
     """Return where each field, and the well, lies in a mosaic.
 
     Parameters
@@ -130,18 +196,18 @@ def roi_tables(
 
     Returns
     -------
-    mapping of str to DataFrame
+    mapping of str to Regions
         ``FOV_ROI_table`` with a row per field (FieldIndex ``FOV_<label>``) and
         ``well_ROI_table`` with one. ``x_micrometer``, ``y_micrometer`` and ``len_`` are the
         field's true extent in the image, without a tile's padding; ``_original`` are the stage
-        positions as the instrument states them, NaN where it does not. Where the pixel size is
+        positions as the instrument states them, None where it does not. Where the pixel size is
         unknown, a micrometer is a pixel.
     """
     array = layout.levels[0]
     z_um = array.scale[-3] if "z" in array.axes else 1.0
     pixel_um = array.scale[-1]
     depth = {"z_micrometer": 0.0, "len_z_micrometer": layout.z * z_um}
-    fields = [
+    fields: list[Mapping[str, str | float | None]] = [
         {
             "FieldIndex": f"FOV_{field_labels[field]}",
             "x_micrometer": column * layout.pitch_yx[1] * pixel_um,
@@ -153,7 +219,7 @@ def roi_tables(
         }
         for field, (row, column) in zip(layout.fields, layout.cells, strict=True)
     ]
-    well = {
+    well: Mapping[str, str | float | None] = {
         "FieldIndex": "well_1",
         "x_micrometer": 0.0,
         "y_micrometer": 0.0,
@@ -161,9 +227,13 @@ def roi_tables(
         "len_y_micrometer": array.shape[-2] * pixel_um,
         **depth,
     }
-    return {"FOV_ROI_table": pd.DataFrame(fields), "well_ROI_table": pd.DataFrame([well])}
+    return {"FOV_ROI_table": _columns(fields), "well_ROI_table": _columns([well])}
 
 
-def _original(position: tuple[float, float] | None) -> dict[str, float]:
-    y, x = position or (float("nan"), float("nan"))
+def _columns(rows: Sequence[Mapping[str, str | float | None]]) -> Regions:
+    return {name: tuple(row[name] for row in rows) for name in rows[0]}
+
+
+def _original(position: tuple[float, float] | None) -> dict[str, float | None]:
+    y, x = position or (None, None)
     return {"x_micrometer_original": x, "y_micrometer_original": y}

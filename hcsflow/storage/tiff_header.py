@@ -14,12 +14,13 @@ from typing import BinaryIO, NamedTuple
 
 from hcsflow.errors import PlaneError
 
-__all__ = ["LZW", "UNCOMPRESSED", "PlaneHeader", "parse_header"]
+__all__ = ["LZW", "UNCOMPRESSED", "PlaneHeader", "parse_description", "parse_header"]
 
 UNCOMPRESSED = 1
 LZW = 5
 
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _FILL_ORDER = 256, 257, 258, 259, 266
+_DESCRIPTION, _TEXT_TYPES = 270, (1, 2, 7)
 _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS = 273, 277, 278, 279
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
@@ -34,6 +35,7 @@ _UNIT_UM = {2: 25_400.0, 3: 10_000.0}
 _PRINT_UM = 40.0  # 635 dpi and coarser is a printer's resolution, not a microscope's
 
 Tags = dict[int, tuple[float, ...]]
+_Entry = tuple[int, int, int, bytes]  # tag, kind of value, how many, the values or their offset
 
 
 class PlaneHeader(NamedTuple):
@@ -124,6 +126,26 @@ def parse_header(stream: BinaryIO, file: str) -> PlaneHeader:
     )
 
 
+def parse_description(stream: BinaryIO, file: str) -> str:
+    """Return an open TIFF file's description; empty where it has none.
+
+    Raises
+    ------
+    PlaneError
+        If it is no TIFF, or is cut short or damaged.
+    """
+    source = _Source(stream, file, stream.seek(0, os.SEEK_END))
+    entries, _ = _entries(source, _first_offset(source))
+    for tag, kind, number, raw in entries:
+        if tag == _DESCRIPTION and kind in _TEXT_TYPES:
+            text = _raw_values(source, number, raw).strip(b"\0 ")
+            try:
+                return text.decode()
+            except UnicodeDecodeError:
+                return text.decode("cp1252", "replace")
+    return ""
+
+
 def _first_offset(source: _Source) -> int:
     """Read the file's magic numbers; return where its first directory lies."""
     if not source.size:
@@ -142,30 +164,38 @@ def _first_offset(source: _Source) -> int:
 
 def _directory(source: _Source, offset: int) -> tuple[Tags, int]:
     """Read one directory's known tags, and the offset of the next (0: none)."""
+    entries, following = _entries(source, offset)
+    tags: Tags = {}
+    for tag, kind, number, raw in entries:
+        if tag in _KNOWN and kind in _TYPES and number:
+            tags[tag] = _values(source, _TYPES[kind], number, raw)
+    return tags, following
+
+
+def _entries(source: _Source, offset: int) -> tuple[list[_Entry], int]:
+    """Read one directory's entries as they stand, and the offset of the next (0: none)."""
     what = "the image directory's bytes"
     count_code, entry_code, pointer = ("Q", "HHQ8s", "Q") if source.is_big else ("H", "HHI4s", "I")
     (count,) = source.unpack(count_code, offset, what)
     entry = struct.Struct(source.order + entry_code)
     start = offset + struct.calcsize("<" + count_code)
     table = source.bytes_at(start, count * entry.size, what)
-    tags: Tags = {}
-    for tag, kind, number, raw in entry.iter_unpack(table):
-        if tag in _KNOWN and kind in _TYPES and number:
-            tags[tag] = _values(source, _TYPES[kind], number, raw)
     (following,) = source.unpack(pointer, start + len(table), what)
-    return tags, following
+    return list(entry.iter_unpack(table)), following
 
 
 def _values(source: _Source, code: str, number: int, raw: bytes) -> tuple[float, ...]:
     """Decode a tag's values, from the entry itself or from where it points."""
-    size = struct.calcsize("<" + code) * number
-    if size > len(raw):
-        (offset,) = struct.unpack(source.order + ("Q" if len(raw) == 8 else "I"), raw)
-        raw = source.bytes_at(offset, size, "a tag's values")
-    values: tuple[float, ...] = struct.unpack(
-        f"{source.order}{number * len(code)}{code[0]}", raw[:size]
-    )
+    raw = _raw_values(source, struct.calcsize("<" + code) * number, raw)
+    values: tuple[float, ...] = struct.unpack(f"{source.order}{number * len(code)}{code[0]}", raw)
     return values
+
+
+def _raw_values(source: _Source, size: int, raw: bytes) -> bytes:
+    if size <= len(raw):
+        return raw[:size]
+    (offset,) = struct.unpack(source.order + ("Q" if len(raw) == 8 else "I"), raw)
+    return source.bytes_at(offset, size, "a tag's values")
 
 
 def _shape(source: _Source, tags: Tags) -> tuple[int, ...]:

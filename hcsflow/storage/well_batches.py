@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hcsflow.errors import PlateError, UsageError
+from hcsflow.config import FieldLayout
+from hcsflow.errors import PlanRefusedError, PlateError, UsageError
 from hcsflow.ngff.layout import plan_image, region_of, slot_of
 from hcsflow.plate import Channel
 from hcsflow.plate.grid import grid_by_number
@@ -173,6 +174,11 @@ def write_well(
     ContractError
         If a plane has another size or dtype than the first.
     """
+    if config.field_layout is FieldLayout.IMAGES:
+        raise PlanRefusedError(
+            "a batch of planes is stored as a mosaic, not as an image for each field",
+            hint="leave field_layout at mosaic; runs write either",
+        )
     layout = plan_image(
         path="0",
         kind="image",

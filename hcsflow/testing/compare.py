@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
+from hcsflow.config import Backend
+from hcsflow.graph.commit import unit_folder
 from hcsflow.journal import ControlFolder, Outcome, read_entries, read_failures
-from hcsflow.ngff.metadata import well_path
+from hcsflow.ngff.layout import images_of
+from hcsflow.storage.plane_files import plane_file, read_plane_file
 from hcsflow.testing.truth import Match, PlantedFault, Truth, match_labels
 
 if TYPE_CHECKING:
@@ -148,13 +151,28 @@ def label_tiles(
     """
     write = next(write for write in plan.writes if write.output == "")
     label = next(each for each in write.labels if name in (None, each.name))
-    layout = label.layout
-    place = output / write.store / well_path(well, plan.plate.rows, plan.plate.columns)
-    array = zarr.open_array(place / layout.levels[0].path, mode="r")
-    pixels = _plane(np.asarray(array[:]), layout)
-    for field, (row, column) in zip(layout.fields, layout.cells, strict=True):
-        y, x = row * layout.pitch_yx[0], column * layout.pitch_yx[1]
-        yield field, pixels[y : y + layout.field_yx[0], x : x + layout.field_yx[1]]
+    place = output / unit_folder(plan, write, well)
+    if write.backend == Backend.DISK.value:
+        yield from _filed_tiles(place / "labels" / label.name, well, label.layout)
+        return
+    for layout in images_of(label.layout):
+        array = zarr.open_array(place / layout.levels[0].path, mode="r")
+        pixels = _plane(np.asarray(array[:]), layout)
+        for field, (row, column) in zip(layout.fields, layout.cells, strict=True):
+            y, x = row * layout.pitch_yx[0], column * layout.pitch_yx[1]
+            yield field, pixels[y : y + layout.field_yx[0], x : x + layout.field_yx[1]]
+
+
+def _filed_tiles(
+    folder: Path, well: str, layout: ImageLayout
+) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+    first = {
+        "timepoint": layout.timepoints[0],
+        "channel": layout.channels[0],
+        "z": layout.heights[0],
+    }
+    for field in layout.fields:
+        yield field, read_plane_file(folder / plane_file(well, field=field, **first), layout)
 
 
 def _plane(pixels: NDArray[Any], layout: ImageLayout) -> NDArray[Any]:

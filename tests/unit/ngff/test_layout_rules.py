@@ -1,5 +1,6 @@
 """Layouts: the architecture's worked numbers, the pyramid's rules, regions."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from hcsflow.config import FieldLayout, ZarrChunkStrategy, ZarrCompressor, ZarrConfig
 from hcsflow.errors import PlanRefusedError
 from hcsflow.ngff.layout import (
+    image_of,
+    images_of,
     objects_of,
     plan_image,
     planes_of,
@@ -150,11 +153,54 @@ def test_compressors_map_to_codecs_that_every_reader_knows(setting, value, name,
     assert (f"{codec.name}-{codec.cname}", codec.level) == (name, level)
 
 
-def test_what_is_not_written_is_refused_with_what_is():
-    with pytest.raises(PlanRefusedError, match="'images' is not yet written, only") as caught:
-        lay_out(MIX, grid_of(1, 2), field_layout=FieldLayout.IMAGES)
-    assert caught.value.hint
-    assert caught.value.exit_code == 3
+@pytest.mark.parametrize(
+    ("planes", "strategy", "objects"),
+    [
+        (MIX, "well", 2 * 3),
+        (MIX, "file", 2 * (4 + 2)),
+        (NINE, "well", 9 * 4),
+        (NINE, "file", 9 * (10 + 3)),
+    ],
+)
+def test_each_field_is_an_image_of_its_own_size(planes, strategy, objects):
+    layout = lay_out(
+        planes,
+        grid_of(3, 3),
+        field_layout=FieldLayout.IMAGES,
+        chunk_strategy=ZarrChunkStrategy(strategy),
+    )
+    prove_regions(layout)
+    images = images_of(layout)
+    assert [image.path for image in images] == [str(n) for n in range(len(planes.fields))]
+    assert all(image.levels[0].shape[-2:] == planes.shape_yx for image in images)
+    assert objects_of(layout) == sum(map(objects_of, images)) == objects
+    assert raw_bytes(layout) == sum(map(raw_bytes, images))
+    assert max(images[0].levels[-1].shape[-2:]) >= 128
+
+
+def test_labels_lie_in_the_image_of_their_field():
+    image = lay_out(MIX, grid_of(1, 2), field_layout=FieldLayout.IMAGES)
+    labels = lay_out(NUCLEI, grid_of(1, 2), kind="label", field_layout=FieldLayout.IMAGES)
+    prove_labels(image, labels)
+    assert image_of(labels, 1).levels[0].path == "1/labels/nuclei/0"
+    with pytest.raises(PlanRefusedError, match="do not fit"):
+        prove_labels(image, lay_out(NUCLEI, grid_of(1, 2), kind="label"))
+
+
+def test_stitched_fields_are_one_image():
+    planes = PlaneSet((0,), (0,), (0,), ((0,),), (900, 1000), "uint16", ("field",))
+    layout = lay_out(planes, grid_of(2, 2), field_layout=FieldLayout.IMAGES)
+    assert images_of(layout) == (layout,)
+    assert layout.levels[0].shape == (1, 900, 1000)
+
+
+def test_fields_that_would_share_an_image_are_refused():
+    layout = lay_out(MIX, grid_of(1, 2), field_layout=FieldLayout.IMAGES)
+    for damaged in (replace(layout, fields=(0, 0)), replace(layout, cells=((0, 0), (0, 1)))):
+        with pytest.raises(PlanRefusedError, match="region"):
+            prove_regions(damaged)
+    with pytest.raises(LookupError, match="no field 7"):
+        image_of(layout, 7)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "complex64", "float16", "uint64"])

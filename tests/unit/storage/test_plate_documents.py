@@ -29,8 +29,10 @@ from hcsflow.plate import Channel, FieldGrid
 from hcsflow.storage.images import ImageWriter
 from hcsflow.storage.objects import checksum_of
 from hcsflow.storage.plates import (
+    list_tables,
     roi_tables,
     write_plate_documents,
+    write_roi_table,
     write_table,
     write_well_documents,
 )
@@ -100,7 +102,7 @@ class SmallWell:
         })  # fmt: skip
 
     def write(self, root, name):
-        """Write everything; return every record, the last of each path."""
+        """Write everything; return every record."""
         with ImageWriter(root, self.image) as image, ImageWriter(root, self.labels) as labels:
             for key in self.planes.iter_keys():
                 slot = slot_of(self.image, key.channel, key.z)
@@ -120,11 +122,13 @@ class SmallWell:
         )
         stages = [(-100.0, 250.5), None, (0.0, 75.25)]
         version = self.image.ngff_version
-        for table, frame in roi_tables(self.image, ("3", "7", "9"), stages).items():
-            stored += write_table(root / "0", table, frame, kind="roi_table", version=version)
+        rois = roi_tables(self.image, ("3", "7", "9"), stages)
+        for table, regions in rois.items():
+            stored += write_roi_table(root / "0", table, regions, version=version)
         stored += write_table(root / "0", "nuclei", self.features, labels="nuclei", version=version)
         summary = pd.DataFrame({"nuclei": [18]})
         stored += write_table(root / "0", "summary", summary, version=version)
+        stored += list_tables(root / "0", [*rois, "nuclei", "summary"], version=version)
         return {one.path: one for one in stored}
 
 
@@ -323,10 +327,10 @@ def test_roi_tables_state_true_extents_where_tiles_are_padded():
     )
     assert layout.pitch_yx == (1032, 1034)
     fields = roi_tables(layout, ("1", "2"), [None, None])["FOV_ROI_table"]
-    assert fields["y_micrometer"].tolist() == [0, 516]
-    assert fields["x_micrometer"].tolist() == [0, 517]
-    assert fields["len_y_micrometer"].tolist() == [515.5] * 2
-    assert fields["len_x_micrometer"].tolist() == [516.5] * 2
+    assert fields["y_micrometer"] == (0, 516)
+    assert fields["x_micrometer"] == (0, 517)
+    assert fields["len_y_micrometer"] == (515.5,) * 2
+    assert fields["len_x_micrometer"] == (516.5,) * 2
 
 
 def test_every_label_has_a_colour_and_the_background_none(each_version):
@@ -425,11 +429,10 @@ def test_a_table_that_cannot_be_tied_to_its_labels_is_refused(tmp_path, frame, m
     assert not (tmp_path / "0").exists()
 
 
-def test_a_table_written_again_is_listed_once(tmp_path, version):
-    for count in (1, 2):
-        write_table(tmp_path / "0", "summary", pd.DataFrame({"n": [count]}), version=version)
-    assert attributes_of(tmp_path / "0/tables") == {"tables": ["summary"]}
-    assert pq.read_table(tmp_path / "0/tables/summary/table.parquet")["n"].to_pylist() == [2]
+def test_regions_of_one_name_are_refused(tmp_path):
+    with pytest.raises(ContractError, match="a FieldIndex occurs more than once"):
+        write_roi_table(tmp_path / "0", "FOV_ROI_table", {"FieldIndex": ("FOV_1", "FOV_1")})
+    assert not (tmp_path / "0").exists()
 
 
 def test_an_empty_table_keeps_its_columns(tmp_path):

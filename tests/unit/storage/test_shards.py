@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcsflow.errors import ContractError
-from hcsflow.ngff.metadata import array_document
+from hcsflow.ngff.arrays import array_document
 from hcsflow.ngff.model import ArrayLayout, Codec
 from hcsflow.storage.chunks import ChunkWriter
 from hcsflow.storage.objects import checksum_of
