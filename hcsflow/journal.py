@@ -15,7 +15,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from hcsflow.outcome import Outcome, merged
 
 __all__ = [
     "CONTROL",
@@ -27,6 +29,7 @@ __all__ = [
     "append_log",
     "clear_failure",
     "entries_of_plan",
+    "merged",
     "read_entries",
     "read_entry",
     "read_epoch",
@@ -41,8 +44,6 @@ __all__ = [
 CONTROL = ".hcsflow"
 """Folder below the output that holds all but results."""
 
-Status = Literal["done", "failed", "crashed", "skipped", "cancelled"]
-
 
 @dataclass(frozen=True, slots=True)
 class ObjectRecord:
@@ -51,58 +52,6 @@ class ObjectRecord:
     path: str
     nbytes: int
     checksum: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a segment task returns. It never raises for a bad well.
-
-    Parameters
-    ----------
-    well, segment : str
-        Well name and segment name.
-    status : str
-        ``"done"``, ``"failed"`` (the well's fault), ``"crashed"`` (its worker died),
-        ``"skipped"`` (already whole) or ``"cancelled"``.
-    step : str or None
-        Step at which it failed.
-    error, message, hint, file, traceback : str or None
-        Error class, what it says, what to do, file at fault (relative to the plate), trace.
-    seconds : float
-        Wall time of the task.
-    step_seconds : tuple of (str, float)
-        Wall time by step, plus ``"read"`` and ``"write"``.
-    bytes_read, bytes_written, peak_bytes : int
-        Decoded input; stored output; the worker's peak above its idle size.
-    outputs : tuple of str
-        Outputs committed ("" is the final one).
-    objects : int
-        Stored objects committed.
-    notes : tuple of str
-        Things recorded without failing, e.g. planes filled.
-    traffic : tuple of (str, int, int, float)
-        By storage backend: operations, bytes given or taken (uncompressed), seconds.
-    """
-
-    well: str
-    segment: str
-    status: Status
-    step: str | None = None
-    error: str | None = None
-    message: str | None = None
-    hint: str | None = None
-    file: str | None = None
-    traceback: str | None = None
-    seconds: float = 0.0
-    step_seconds: tuple[tuple[str, float], ...] = ()
-    bytes_read: int = 0
-    bytes_written: int = 0
-    peak_bytes: int = 0
-    outputs: tuple[str, ...] = ()
-    objects: int = 0
-    notes: tuple[str, ...] = ()
-    worker: str = ""
-    traffic: tuple[tuple[str, int, int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +140,11 @@ class ControlFolder:
         """Events, one JSON object a line."""
         return self.root / "log.jsonl"
 
+    @property
+    def estimates(self) -> Path:
+        """Measured seconds and memory; no part of any fingerprint."""
+        return self.root / "estimates.json"
+
     def journal(self, output: str = "") -> Path:
         """Return the folder of one output's entries ("" is the final output)."""
         return self.root / "journal" / (output or "final")
@@ -230,8 +184,13 @@ def read_json(path: Path) -> Any:
 
 def write_entry(control: ControlFolder, entry: JournalEntry) -> None:
     """Record a finished unit."""
-    text = json.dumps(asdict(entry), sort_keys=True, indent=1)
+    text = json.dumps(entry, sort_keys=True, default=_members)
     write_text_atomic(control.entry(entry.output, entry.well), text)
+
+
+def _members(record: Any) -> dict[str, Any]:
+    """Return a record's fields, for JSON; `dataclasses.asdict` copies each value."""
+    return {f.name: getattr(record, f.name) for f in fields(record)}
 
 
 def read_entry(control: ControlFolder, output: str, well: str) -> JournalEntry | None:
@@ -343,6 +302,7 @@ def _outcome(value: Any) -> Outcome | None:
         return None
     try:
         known["step_seconds"] = tuple((str(s), float(t)) for s, t in known.get("step_seconds", ()))
+        known["step_peaks"] = tuple((str(s), int(n)) for s, n in known.get("step_peaks", ()))
         known["traffic"] = tuple(
             (str(b), int(n), int(size), float(t)) for b, n, size, t in known.get("traffic", ())
         )

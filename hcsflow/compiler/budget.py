@@ -2,146 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from math import prod
+from dataclasses import asdict, replace
 
-from hcsflow.compiler.blocks import held_objects
 from hcsflow.compiler.inputs import Declared
-from hcsflow.compiler.sizes import is_read_on, plane_nbytes, turn_nbytes
-from hcsflow.config import Backend
-from hcsflow.contracts import contract_of
+from hcsflow.compiler.needs import Needs, device_bytes, needs_of
 from hcsflow.errors import PlanRefusedError
-from hcsflow.plan import Plan, Segment, StepPlan, groups_of
+from hcsflow.plan import Plan, Resources, Segment, StepPlan
 
 __all__ = ["budget"]
 
-FLOAT32 = 4
-UINT32 = 4
-LABEL_COPIES = 2
-"""A label stack as made, and as numbered for storing."""
-
-ENCODER_PLANES = 3
-"""Planes held while one is written: itself, its smaller levels, its encoded bytes."""
-
-OVERHEAD_BYTES = 64_000_000
-"""Documents, tables and what the allocator keeps back (measured: 10–45 MB, by
-``benchmarks/memory.py``), rounded up."""
+STACKS = "stack fewer planes at a time (variable_components)"
+ADVICE = {
+    "inputs": STACKS,
+    "look_ahead": STACKS,
+    "earlier": "keep what steps hand on in files (vfs: intermediate_backend: disk)",
+    "working": STACKS,
+    "outputs": STACKS,
+    "encoding": STACKS,
+    "objects": "choose chunk_strategy (--chunks) adaptive or file, or NGFF 0.5 (--ngff 0.5)",
+}
+"""What makes each part of a task's memory smaller."""
 
 
 def budget(plan: Plan, _declared: Declared) -> Plan:
-    """Project each task's peak memory above an idle worker.
+    """Project each task's peak memory above an idle worker, and that of devices.
 
-    Counted are, while a step runs: the planes read and still needed, one group read ahead,
-    earlier results still needed, the stack gathered, the result, the function's own
-    temporaries (``working_planes`` of its contract), the encoder's buffers, objects that NGFF 0.4
-    encodes as a whole, and a fixed overhead.
+    Counted are, while a step runs: inputs (the plate's planes of one turn, what another task
+    handed over, planes being decoded), the group read ahead, results still needed, the working
+    set (``working_planes`` and ``fixed_planes`` of the function's contract), outputs, the
+    encoder's buffers, objects that NGFF 0.4 encodes as a whole, and a fixed overhead. The figure
+    is meant to be no less than what a task comes to, and no more than twice as much.
 
     Raises
     ------
     PlanRefusedError
-        A task needs more than a worker has.
+        A task needs more than a worker, or its device, has.
     """
     done = []
     steps = list(plan.steps)
     for segment in plan.segments:
-        blocks = held_objects(plan, segment)
-        peaks = {index: peak + blocks for index, peak in _peaks(plan, segment)}
-        for index, peak in peaks.items():
-            steps[index] = replace(steps[index], projected_bytes=peak)
-        worst = max(peaks, key=lambda index: peaks[index])
-        done.append(replace(segment, projected_bytes=peaks[worst]))
-        if peaks[worst] > plan.resources.memory_bytes:
-            raise _too_large(plan, steps[worst].name, peaks[worst], blocks)
+        needs = {step.index: found for step, found in needs_of(plan, segment)}
+        for index, found in needs.items():
+            steps[index] = replace(steps[index], projected_bytes=found.total)
+        worst = max(needs, key=lambda index: needs[index].total)
+        device = _device_bytes(plan, segment)
+        peak = needs[worst].total
+        done.append(replace(segment, projected_bytes=peak, projected_device_bytes=device))
+        if peak > plan.resources.memory_bytes:
+            raise _too_large(plan, segment, steps[worst], needs[worst])
     return plan.replace(steps=tuple(steps), segments=tuple(done))
 
 
-def _too_large(plan: Plan, step: str, peak: int, blocks: int) -> PlanRefusedError:
-    text = (
-        f"step {step!r} would need {peak / 1e9:.2f} GB in one task; "
-        f"a worker has {plan.resources.memory_bytes / 1e9:.2f} GB"
+def _too_large(plan: Plan, segment: Segment, step: StepPlan, needs: Needs) -> PlanRefusedError:
+    resources = plan.resources
+    parts = sorted(asdict(needs).items(), key=lambda part: -part[1])
+    told = ", ".join(
+        f"{name.replace('_', ' ')} {_gb(nbytes)}" for name, nbytes in parts if nbytes >= 5_000_000
     )
-    hint = "use fewer workers, or stack fewer planes at a time"
-    if blocks:
-        text += f"; {blocks / 1e9:.2f} GB are objects that NGFF 0.4 encodes as a whole"
-        hint += ", choose chunk_strategy (--chunks) adaptive or file, or NGFF 0.5 (--ngff 0.5)"
-    return PlanRefusedError(text, hint=hint)
+    text = (
+        f"{_place(plan, segment, step)} would need {_gb(needs.total)} in one task "
+        f"({told}); a worker has {_gb(resources.memory_bytes)}"
+    )
+    if needs.objects:
+        text += f"; {_gb(needs.objects)} are objects that NGFF 0.4 encodes as a whole"
+    advice = [*_fewer_workers(resources, needs.total), ADVICE[parts[0][0]]]
+    advice += [ADVICE["objects"]] if needs.objects else []
+    return PlanRefusedError(text, hint=", or ".join(dict.fromkeys(advice)))
 
 
-def _peaks(plan: Plan, segment: Segment) -> Iterator[tuple[int, int]]:
-    steps = plan.steps[segment.first : segment.last + 1]
-    readers = [step for step in steps if step.source is None]
-    read = turn_nbytes(plan.source, segment)
-    ahead = _read_ahead(readers)
-    for step in steps:
-        later_readers = [r for r in readers if r.index >= step.index]
-        held = (read if later_readers else 0) + ahead
-        held += sum(
-            turn_nbytes(other.output, segment)
-            for other in steps
-            if other.index < step.index and _is_in_memory(other, step, steps)
-        )
-        held += OVERHEAD_BYTES + _result_nbytes(step, segment)
-        held += _gathering(step, plan.steps, readers) + _working(step) + _encoding(plan, step)
-        yield step.index, held
+def _fewer_workers(resources: Resources, peak: int) -> list[str]:
+    """Advise fewer workers where the memory of all together would do."""
+    enough = resources.workers * resources.memory_bytes // peak
+    return [f"use fewer workers ({enough} instead of {resources.workers})"] if enough else []
 
 
-def _is_in_memory(producer: StepPlan, now: StepPlan, steps: tuple[StepPlan, ...]) -> bool:
-    """Tell whether memory holds a step's output, or a special one, while ``now`` runs."""
-    if producer.held_in == Backend.MEMORY.value and is_read_on(producer, now, steps):
-        return True
-    later = (step for step in steps if step.index >= now.index)
-    return any(link.producer == producer.index for step in later for link in step.special_inputs)
+def _device_bytes(plan: Plan, segment: Segment) -> int:
+    """Project a segment's device memory, and hold it against what a device has.
 
-
-def _result_nbytes(step: StepPlan, segment: Segment) -> int:
-    """Return the bytes of a step's results: of one group, where each goes to a file at once."""
-    if step.held_in == Backend.MEMORY.value:
-        return turn_nbytes(step.output, segment)
-    return _largest(step) * plane_nbytes(step.output)
-
-
-def _read_ahead(readers: list[StepPlan]) -> int:
-    """Return the largest group read ahead; a well that is one group has none."""
-    groups = [list(groups_of(step.input, step.variable_components)) for step in readers]
-    if sum(map(len, groups)) <= 1:
+    Raises
+    ------
+    PlanRefusedError
+        It is more, where the resources say how much that is.
+    """
+    if not plan.resources.gpus:
         return 0
-    return max(_group_nbytes(step) for step in readers)
+    needs = {s.index: device_bytes(s) for s in plan.steps[segment.first : segment.last + 1]}
+    worst = max(needs, key=lambda index: needs[index])
+    offered = plan.resources.device_memory_bytes
+    if offered and needs[worst] > offered:
+        raise PlanRefusedError(
+            f"{_place(plan, segment, plan.steps[worst])} would need {_gb(needs[worst])} on a "
+            f"device in one task; a device has {_gb(offered)}",
+            hint=f"{STACKS}, or give the step a numpy function",
+        )
+    return needs[worst]
 
 
-def _gathering(step: StepPlan, steps: tuple[StepPlan, ...], readers: list[StepPlan]) -> int:
-    """Return the bytes of a stack put together; one kept as it was made costs nothing."""
-    if step.source is None:
-        is_as_kept = step is readers[0]
-    else:
-        is_as_kept = steps[step.source].variable_components == step.variable_components
-        is_as_kept &= steps[step.source].held_in == Backend.MEMORY.value
-    return 0 if is_as_kept else _group_nbytes(step)
+def _place(plan: Plan, segment: Segment, step: StepPlan) -> str:
+    within = f" of segment {segment.name!r}" if len(plan.segments) > 1 else ""
+    return f"step {step.name!r}{within}"
 
 
-def _group_nbytes(step: StepPlan) -> int:
-    return _largest(step) * plane_nbytes(step.input)
-
-
-def _largest(step: StepPlan) -> int:
-    """Return the planes of the largest stack."""
-    return max(len(g.members) for g in groups_of(step.input, step.variable_components))
-
-
-def _working(step: StepPlan) -> int:
-    largest = _largest(step)
-    planes = 0.0
-    for branch in step.branches:
-        for call in branch.calls:
-            stack = 1 if contract_of(call.func).per_slice else largest
-            planes = max(planes, contract_of(call.func).working_planes * stack)
-    return int(planes * prod(step.input.shape_yx) * FLOAT32)
-
-
-def _encoding(plan: Plan, step: StepPlan) -> int:
-    nbytes = 0
-    if any(write.step == step.index for write in plan.writes):
-        nbytes += ENCODER_PLANES * plane_nbytes(step.output)
-    labels = sum(target.kind == "labels" for target in step.special_outputs)
-    planes = ENCODER_PLANES + LABEL_COPIES * _largest(step)
-    return nbytes + labels * planes * prod(step.output.shape_yx) * UINT32
+def _gb(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.2f} GB"

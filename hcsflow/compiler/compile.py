@@ -10,8 +10,8 @@ import numpy as np
 from hcsflow.compiler.axes import axes
 from hcsflow.compiler.bind import bind
 from hcsflow.compiler.budget import budget
-from hcsflow.compiler.fingerprints import input_fingerprint
-from hcsflow.compiler.inputs import Declared
+from hcsflow.compiler.fingerprints import input_fingerprint, missing_policy
+from hcsflow.compiler.inputs import Declared, Granularity, Recorded
 from hcsflow.compiler.intermediates import intermediates
 from hcsflow.compiler.memory_types import memory_types
 from hcsflow.compiler.places import places
@@ -38,7 +38,7 @@ PASSES: tuple[Callable[[Plan, Declared], Plan], ...] = (
 )
 
 
-def compile_plan(
+def compile_plan(  # noqa: PLR0913 - what a plan is made from
     pipeline: Pipeline,
     plate: Plate,
     manifest: Manifest,
@@ -46,6 +46,8 @@ def compile_plan(
     config: GlobalPipelineConfig,
     resources: Resources,
     wells: Iterable[str] | None = None,
+    granularity: Granularity = "segment",
+    recorded: Recorded | None = None,
 ) -> Plan:
     """Compile a pipeline against a plate. Reads no pixel and touches no file of the plate.
 
@@ -59,6 +61,10 @@ def compile_plan(
         What the run may use.
     wells : iterable of str, optional
         Names or patterns (``"B*"``); default all.
+    granularity : "segment" or "step"
+        A task for as many steps as can be, or for each step. Results are the same.
+    recorded : Recorded, optional
+        Variants of catalogue functions that made what the output holds; they are kept.
 
     Returns
     -------
@@ -85,7 +91,7 @@ def compile_plan(
     )
     _check_fill(plan)
     plan = _with_wells(plan, manifest, wells)
-    declared = Declared(pipeline, manifest)
+    declared = Declared(pipeline, manifest, granularity, recorded or {})
     for compiler_pass in PASSES:
         plan = compiler_pass(plan, declared)
     return plan
@@ -122,7 +128,7 @@ def _with_wells(plan: Plan, manifest: Manifest, wells: Iterable[str] | None) -> 
             failed.setdefault(
                 well, (well, "promised by the plate, but there is no file of it", None)
             )
-    policy = f"{config.missing.value}:{config.fill_value}"
+    policy = missing_policy(config)
     numbers = {well: i for i, well in enumerate(plate.wells)}
     tasks = tuple(w for w in plate.wells if w in chosen and w not in failed)
     return plan.replace(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hcsflow.compiler.memory_types import conversions_of
-from hcsflow.plan import Plan, PlaneSet, StepPlan, WritePlan
+from hcsflow.compiler.memory_types import roads_of
+from hcsflow.config import Backend
+from hcsflow.plan import Plan, PlaneSet, Segment, StepPlan, WritePlan
 
 __all__ = ["explain"]
 
@@ -29,11 +30,7 @@ def explain(plan: Plan) -> str:
         lines += [f"  {line}" for line in _write(write)]
     lines.append("tasks")
     for segment in plan.segments:
-        loop = " × ".join(segment.loop) or "whole well"
-        lines.append(
-            f"  {segment.name}: {_count(len(plan.wells), 'task')}, steps {segment.first + 1}–"
-            f"{segment.last + 1}, one {loop} at a time, {segment.projected_bytes / 1e6:.0f} MB each"
-        )
+        lines += [f"  {line}" for line in _segment(plan, segment)]
     workers = plan.resources
     lines.append(f"  on {_count(workers.workers, 'worker')} of {workers.memory_bytes / 1e9:.1f} GB")
     lines += [f"warning: {text}" for text in plan.warnings]
@@ -61,8 +58,8 @@ def _step(step: StepPlan) -> str:
         " → ".join(call.function.rpartition(":")[2] for call in branch.calls) or branch.action
         for branch in step.branches
     )
-    conversions = conversions_of(step)
-    extra = f", {len(conversions)} conversions a group" if conversions else ""
+    roads = dict.fromkeys(" → ".join(road) for road in roads_of(step) if len(road) > 1)
+    extra = f"; arrays {' | '.join(roads)} in each group" if roads else ""
     return (
         f"{step.index + 1}. {step.name}: {' | '.join(functions)} over "
         f"{', '.join(step.variable_components)}; {step.num_calls} calls a well; "
@@ -71,15 +68,57 @@ def _step(step: StepPlan) -> str:
     )
 
 
-def _write(write: WritePlan) -> list[str]:
-    level0 = write.image.levels[0]
-    shape = "×".join(map(str, level0.shape))
-    size = f"{write.raw_bytes_per_well / 1e6:.0f} MB uncompressed"
+def _segment(plan: Plan, segment: Segment) -> list[str]:
+    """Say what a task does; where a well has several, also what it takes and gives."""
+    loop = " × ".join(segment.loop) or "whole well"
     text = (
-        f"{write.store}: {shape} ({' '.join(level0.axes)}) {level0.dtype}, "
-        f"{len(write.image.levels)} levels, {write.objects_per_well} objects and {size} a well"
+        f"{segment.name}: {_count(len(plan.wells), 'task')}, steps {segment.first + 1}–"
+        f"{segment.last + 1}, one {loop} at a time, {segment.projected_bytes / 1e6:.0f} MB each"
     )
-    lines = [text]
+    if segment.needs_gpu:
+        text += ", on a GPU"
+    if len(plan.segments) == 1:
+        return [text]
+    return [text, f"  starts from {_start(plan, segment)}", f"  ends with {_end(plan, segment)}"]
+
+
+def _start(plan: Plan, segment: Segment) -> str:
+    stores = {write.output: write.store for write in plan.writes}
+    steps = plan.steps[segment.first : segment.last + 1]
+    found = ["the plate"] if any(step.source is None for step in steps) else []
+    if segment.reads is not None:
+        found.append(stores[segment.reads])
+    elif segment.first:
+        found.append("the result of the task before")
+    return " and ".join(found)
+
+
+def _end(plan: Plan, segment: Segment) -> str:
+    found = [write.store for write in plan.writes_of(segment)]
+    if plan.hands_on(segment):
+        result = _planes(plan.steps[segment.last].output)
+        found.append(f"a result for the next task: {result}")
+    names = [f"{carried.special} of {plan.steps[carried.step].name}" for carried in segment.carries]
+    return "; with it ".join(filter(None, ["; ".join(found), ", ".join(names)]))
+
+
+def _images(write: WritePlan) -> str:
+    """Say what is stored of a well's pixels."""
+    level0 = write.image.levels[0]
+    if write.backend == Backend.DISK.value:
+        y, x = write.image.field_yx
+        return f"TIFF files of {y}×{x} {level0.dtype}, {_count(write.objects_per_well, 'file')}"
+    shape = "×".join(map(str, level0.shape))
+    each = f"{_count(len(write.image.fields), 'image')} of " if write.image.is_per_field else ""
+    return (
+        f"{each}{shape} ({' '.join(level0.axes)}) {level0.dtype}, "
+        f"{len(write.image.levels)} levels, {write.objects_per_well} objects"
+    )
+
+
+def _write(write: WritePlan) -> list[str]:
+    size = f"{write.raw_bytes_per_well / 1e6:.0f} MB uncompressed"
+    lines = [f"{write.store}: {_images(write)} and {size} a well"]
     lines += [f"  labels {label.name}" for label in write.labels]
     lines += [f"  table {table.name}" for table in write.tables]
     lines += [f"  results/{side.name}/" for side in write.sides]

@@ -67,8 +67,8 @@ def intermediates(plan: Plan, _declared: Declared) -> Plan:
     for segment in plan.segments:
         for index in range(segment.first, segment.last + 1):
             step = steps[index]
-            if not any(other.source == index for other in steps):
-                continue
+            if not any(other.source == index for other in steps[: segment.last + 1]):
+                continue  # nobody's, or what crosses the cut: a checkpoint, or the task's result
             choice = select_backend(
                 turn_nbytes(step.output, segment),
                 _held_beside(steps, index, plan, segment),
@@ -77,18 +77,22 @@ def intermediates(plan: Plan, _declared: Declared) -> Plan:
                 overflow=overflow,
             )
             steps[index] = replace(step, held_in=choice.backend.value, held_because=choice.reason)
-    held = {step.index: step.held_in for step in steps}
-    read = [
-        step if step.source is None else replace(step, read_backend=held[step.source])
+    kept_in = {write.step: write.backend for write in plan.writes}
+    kept_in = {step.index: kept_in.get(step.index, step.held_in) for step in steps}
+    starts = {segment.first for segment in plan.segments}
+    held = {
+        step.index: kept_in[source] if step.index in starts else steps[source].held_in
         for step in steps
-    ]
+        if (source := step.source) is not None
+    }
+    read = [replace(s, read_backend=held.get(s.index, s.read_backend)) for s in steps]
     return plan.replace(steps=tuple(read))
 
 
 def _held_beside(steps: list[StepPlan], index: int, plan: Plan, segment: Segment) -> int:
     """Return the most that memory holds beside a step's output while that is needed."""
-    last = max(step.index for step in steps if step.source == index)
     within = steps[segment.first : segment.last + 1]
+    last = max(step.index for step in within if step.source == index)
     moments = [step for step in within if index <= step.index <= last]
     return max(_held_at(now, index, within, plan, segment) for now in moments)
 

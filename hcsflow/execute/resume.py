@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from hcsflow.graph.commit import recipe_of
-from hcsflow.journal import ControlFolder, JournalEntry, read_entries
+from hcsflow.journal import ControlFolder, JournalEntry, Outcome, read_entries
 from hcsflow.plan import Plan
 from hcsflow.storage.objects import file_checksum
 
-__all__ = ["Ledger", "planned_wells"]
+__all__ = ["Ledger", "failed_before", "planned_wells"]
 
 CLOCK_SLACK_S = 2.0
 """A record's time is in whole seconds, and a file server's clock may be a little ahead."""
@@ -31,7 +30,7 @@ class Ledger:
         self._plan = plan
         self._output = output
         outputs = [write.output for write in plan.writes]
-        self._recipes = {name: recipe_of(plan, name) for name in outputs}
+        self._recipes = {name: plan.recipe(name) for name in outputs}
         self._wanted = {
             (name, well): plan.unit_fingerprint(well, name)
             for name in outputs
@@ -45,13 +44,31 @@ class Ledger:
         control = ControlFolder(self._output)
         self._entries = {name: read_entries(control, name) for name in self._recipes}
 
-    def is_done(self, well: str) -> bool:
-        """Tell whether every output of a well is whole and of this very plan and input."""
-        return all(self._is_unit_done(write.output, well) for write in self._plan.writes)
+    def segments_to_run(self, well: str) -> tuple[str, ...]:
+        """Return the names of the segments that a well still needs, in order; empty: it is done.
+
+        A segment must run if an output of it is not whole, of this very plan and input, or if
+        one after it must run that takes its result. One that starts from a whole checkpoint needs
+        nothing before that.
+        """
+        found: list[str] = []
+        is_needed = False
+        for segment in reversed(self._plan.segments):
+            units = [write.output for write in self._plan.writes_of(segment)]
+            is_run = is_needed or not all(self._is_unit_done(name, well) for name in units)
+            if is_run:
+                found.append(segment.name)
+            is_needed = is_run and segment.reads is None
+        return tuple(reversed(found))
 
     def entry(self, output: str, well: str) -> JournalEntry:
         """Return the entry of a unit that is done."""
         return self._entries[output][well]
+
+    def skipped(self, well: str) -> Outcome:
+        """Return the outcome of a well that is done already."""
+        first = self.entry(self._plan.writes[-1].output, well).outcome
+        return Outcome(well, first.segment, "skipped", outputs=first.outputs, objects=first.objects)
 
     def whole_wells(self, output: str) -> list[str]:
         """Return the wells of an output that are whole and made as the plan says, in plate order.
@@ -100,3 +117,9 @@ def planned_wells(plan: Plan) -> tuple[str, ...]:
     failed = [name for name, _, _ in plan.failed_wells]
     chosen = {*plan.wells, *failed}
     return tuple(well for well in dict.fromkeys([*plan.plate.wells, *failed]) if well in chosen)
+
+
+def failed_before(well: str, reason: str, file: str | None) -> Outcome:
+    """Return the outcome of a well that the plan gave no task."""
+    error = "PlateError" if file else "MissingPlaneError"  # at fault, or nowhere to be found
+    return Outcome(well, "", "failed", step="plan", error=error, message=reason, file=file)

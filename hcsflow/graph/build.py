@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from hcsflow.journal import Outcome
-from hcsflow.plan import Plan
+from hcsflow.plan import Plan, Segment
 
-__all__ = ["Key", "Task", "build_graph", "final_keys"]
+__all__ = ["Key", "Task", "build_graph", "final_keys", "task_resources"]
 
 Key = tuple[str | int, ...]
-Task = Callable[..., Outcome]
+Task = Callable[..., Any]
 
 
 def build_graph(
     plan_id: str,
     plan: Plan,
-    wells: Iterable[str],
+    todo: Mapping[str, Sequence[str]],
     *,
     attempt: int,
     label: str | None = None,
@@ -32,39 +31,45 @@ def build_graph(
         Under which the workers know the plan.
     plan : Plan
         Gives the segments.
-    wells : iterable of str
-        Well names.
+    todo : mapping of str to sequence of str
+        Names of the segments to run, in order, by well.
     attempt : int
         0 the first time; later ones have keys of their own, so that Dask runs them anew.
     label : str, optional
         Stands for the plate in the keys; must differ between runs that share a scheduler.
         Defaults to the plate's name.
     task : callable, optional
-        ``(plan_id, segment, well, attempt, *upstream) -> Outcome``; `run_segment` if left out.
+        ``(plan_id, segment, well, attempt, *upstream) -> Outcome or Handover``;
+        `hcsflow.graph.tasks.run_segment` if left out.
 
     Returns
     -------
     dict
         Keys ``(segment, plate, well)``, so that the dashboard groups by segment. A well's
-        segments form a chain: each gets the outcome of the one before.
+        segments form a chain: each gets the result of the one before.
     """
     run = task or import_module("hcsflow.graph.tasks").run_segment
     graph: dict[Key, tuple[Any, ...]] = {}
-    for well in wells:
+    for well, names in todo.items():
         upstream: tuple[Key, ...] = ()
-        for segment in plan.segments:
-            key = _key(segment.name, label or plan.plate.name, well, attempt)
-            graph[key] = (run, plan_id, segment.name, well, attempt, *upstream)
+        for name in names:
+            key = _key(name, label or plan.plate.name, well, attempt)
+            graph[key] = (run, plan_id, name, well, attempt, *upstream)
             upstream = (key,)
     return graph
 
 
 def final_keys(
-    plan: Plan, wells: Iterable[str], *, attempt: int, label: str | None = None
+    plan: Plan, todo: Mapping[str, Sequence[str]], *, attempt: int, label: str | None = None
 ) -> dict[str, Key]:
-    """Return the key of each well's last segment, by well."""
-    last = plan.segments[-1].name
-    return {well: _key(last, label or plan.plate.name, well, attempt) for well in wells}
+    """Return the key of the last segment to run of each well, by well."""
+    plate = label or plan.plate.name
+    return {well: _key(names[-1], plate, well, attempt) for well, names in todo.items()}
+
+
+def task_resources(segment: Segment) -> dict[str, int]:
+    """Return what Dask must find on a worker for a task: a GPU, where not all have one."""
+    return {"GPU": 1} if segment.needs_gpu else {}
 
 
 def _key(segment: str, plate: str, well: str, attempt: int) -> Key:

@@ -11,6 +11,7 @@ import numpy as np
 
 from hcsflow.arrays import memory_type_of, stack_slices
 from hcsflow.arrays.counting import convert_planned
+from hcsflow.arrays.devices import worker_device
 from hcsflow.arrays.lending import Loan
 from hcsflow.arrays.oom import recover
 from hcsflow.arrays.streams import thread_streams, wait_for
@@ -90,7 +91,7 @@ def _run(
     is_cut = planes < int(stack.shape[0])
     with thread_streams():
         part = stack[span] if is_cut else stack
-        given = convert_planned(part, call.input_type)
+        given = convert_planned(part, call.input_type, device=worker_device(call.input_type))
         if loan is not None:
             given = loan.lend(given, of=part)
         own = _of_planes(inputs, span) if is_cut else inputs

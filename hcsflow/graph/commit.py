@@ -7,17 +7,18 @@ paths in a journal entry are the same in both.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from hcsflow.errors import FencedError, HcsflowError
+from hcsflow.config import Backend
+from hcsflow.errors import FencedError, HcsflowError, OutputLockedError
 from hcsflow.graph.plugin import Bundle
 from hcsflow.journal import (
     ControlFolder,
@@ -27,7 +28,7 @@ from hcsflow.journal import (
     read_epoch,
     write_entry,
 )
-from hcsflow.plan import Plan, WritePlan, stable_json
+from hcsflow.plan import Plan, Segment, WritePlan
 from hcsflow.plate.names import parse_well
 from hcsflow.storage.zarr_commit import put_in_place
 
@@ -39,31 +40,40 @@ __all__ = [
     "commit_unit",
     "commits_shut_out",
     "committed_outcome",
+    "fenced",
+    "handover_folder",
     "open_scratch",
-    "recipe_of",
     "scratch_dir",
+    "unit_folder",
     "unit_scratch",
     "well_folder",
 ]
 
+GATE_WAIT_S = 30.0
+GATE_POLL_S = 0.02
 
-def scratch_dir(bundle: Bundle, well: str, attempt: int) -> Path:
+
+def scratch_dir(bundle: Bundle, well: str, attempt: int, first: int = 0) -> Path:
     """Return the folder for one execution of one well's task; nothing is made.
 
-    The name holds epoch, attempt, host and process besides the well: neither an orphan of an
-    earlier run nor a second execution after a worker was thought dead writes into the same folder.
+    The name holds epoch, attempt, host and process besides the well and the task's first step:
+    neither an orphan of an earlier run nor a second execution after a worker was thought dead
+    writes into the same folder.
     """
     host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())
-    name = f"{well}.{attempt}.{bundle.epoch}-{host}-{os.getpid()}"
+    name = f"{well}.{attempt}.{bundle.epoch}-{host}-{os.getpid()}-{first}"
     return ControlFolder(Path(bundle.output)).scratch / name
 
 
 @contextmanager
-def open_scratch(bundle: Bundle, well: str, attempt: int) -> Iterator[Path]:
+def open_scratch(bundle: Bundle, well: str, attempt: int, first: int = 0) -> Iterator[Path]:
     """Make an empty scratch folder and remove it at the end, whatever happens."""
-    folder = scratch_dir(bundle, well, attempt)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder = scratch_dir(bundle, well, attempt, first)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
     try:
         yield folder
     finally:
@@ -81,11 +91,19 @@ def well_folder(plan: Plan, well: str) -> str:
     return f"{plan.plate.rows[row]}/{plan.plate.columns[column]}"
 
 
-def recipe_of(plan: Plan, output: str) -> str:
-    """Return a hash of how an output is made, whatever the well: steps and layout."""
-    write = _write_of(plan, output)
-    steps = [step.fingerprint for step in plan.steps[: write.step + 1]]
-    return hashlib.sha256(stable_json([steps, write]).encode()).hexdigest()
+def unit_folder(plan: Plan, write: WritePlan, well: str) -> str:
+    """Return a well's place below the output folder, which is committed by one rename.
+
+    ``"images.zarr/B/03"``, or ``"images/B03"`` where planes are files.
+    """
+    if write.backend == Backend.DISK.value:
+        return f"{write.store}/{well}"
+    return f"{write.store}/{well_folder(plan, well)}"
+
+
+def handover_folder(write: WritePlan, well: str) -> str:
+    """Return where a checkpoint keeps a well's special outputs, below the output folder."""
+    return f"{write.output}/handover/{well}"
 
 
 def check_epoch(bundle: Bundle) -> None:
@@ -133,25 +151,27 @@ def commit_unit(bundle: Bundle, well: str, output: str, scratch: Path, entry: Jo
     control = ControlFolder(Path(bundle.output))
     write = _write_of(bundle.plan, output)
     _check_objects(scratch, entry)
-    with _gate(control, exclusive=False):
-        check_epoch(bundle)
+    with fenced(bundle):
         control.entry(output, well).unlink(missing_ok=True)
         for source, target in _moves(control.output, scratch, write, well, bundle.plan):
             target.parent.mkdir(parents=True, exist_ok=True)
             put_in_place(source, target, overwrite=True)
-        write_entry(control, replace(entry, recipe=recipe_of(bundle.plan, output)))
+        write_entry(control, replace(entry, recipe=bundle.plan.recipe(output)))
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def committed_outcome(bundle: Bundle, well: str) -> Outcome | None:
-    """Return the outcome of a well whose outputs this very run has all committed, else None.
+def committed_outcome(bundle: Bundle, segment: Segment, well: str) -> Outcome | None:
+    """Return the outcome of a segment whose outputs this very run has all committed, else None.
 
     A worker may die after its last commit and before its outcome was fetched; Dask runs the task
-    again then, which need not do anything.
+    again then, which need not do anything. A segment whose result is needed is never through.
     """
+    if bundle.plan.hands_on(segment):
+        return None
     control = ControlFolder(Path(bundle.output))
-    entries = [read_entry(control, write.output, well) for write in bundle.plan.writes]
-    for write, entry in zip(bundle.plan.writes, entries, strict=True):
+    writes = bundle.plan.writes_of(segment)
+    entries = [read_entry(control, write.output, well) for write in writes]
+    for write, entry in zip(writes, entries, strict=True):
         if entry is None or entry.epoch != bundle.epoch:
             return None
         if entry.fingerprint != bundle.plan.unit_fingerprint(well, write.output):
@@ -160,8 +180,28 @@ def committed_outcome(bundle: Bundle, well: str) -> Outcome | None:
 
 
 @contextmanager
+def fenced(bundle: Bundle) -> Iterator[None]:
+    """Let no other run take the output over inside the block, on this host at least.
+
+    Raises
+    ------
+    FencedError
+        If one has before. The block has not begun.
+    """
+    with _gate(ControlFolder(Path(bundle.output)), exclusive=False):
+        check_epoch(bundle)
+        yield
+
+
+@contextmanager
 def commits_shut_out(control: ControlFolder) -> Iterator[None]:
-    """Hold the gate alone: no commit is under way inside the block, on this host at least."""
+    """Hold the gate alone: no commit is under way inside the block, on this host at least.
+
+    Raises
+    ------
+    OutputLockedError
+        If a commit does not end within `GATE_WAIT_S`. The block has not begun.
+    """
     control.root.mkdir(parents=True, exist_ok=True)
     with _gate(control, exclusive=True):
         yield
@@ -173,11 +213,31 @@ def _gate(control: ControlFolder, *, exclusive: bool) -> Iterator[None]:
     handle = os.open(control.gate, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if sys.platform != "win32":
-            with suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            _lock_file(handle, control, exclusive=exclusive)
         yield
     finally:
         os.close(handle)
+
+
+def _lock_file(handle: int, control: ControlFolder, *, exclusive: bool) -> None:
+    """Wait for the lock; a process that was stopped in a commit would never give it up."""
+    operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
+    end = time.monotonic() + GATE_WAIT_S
+    while True:
+        try:
+            fcntl.flock(handle, operation)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise OutputLockedError(
+                    f"{control.gate} is held: a process is in the middle of a commit to this "
+                    f"output, and has not ended it for {GATE_WAIT_S:g} s",
+                    hint=f"is one stopped? find it with: lsof {control.gate}",
+                ) from None
+            time.sleep(GATE_POLL_S)
+        except OSError:
+            return
+        else:
+            return
 
 
 def _write_of(plan: Plan, output: str) -> WritePlan:
@@ -199,10 +259,13 @@ def _check_objects(scratch: Path, entry: JournalEntry) -> None:
 def _moves(
     output: Path, scratch: Path, write: WritePlan, well: str, plan: Plan
 ) -> Iterator[tuple[Path, Path]]:
-    """Yield what goes where: side folders first, the well's own folder last."""
+    """Yield what goes where: what stands beside it first, the well's own folder last."""
     for side in write.sides:
         folder = f"results/{side.name}/{well}"
         if (scratch / folder).is_dir():
             yield scratch / folder, output / folder
-    folder = f"{write.store}/{well_folder(plan, well)}"
+    if write.carried:
+        folder = handover_folder(write, well)
+        yield scratch / folder, output / folder
+    folder = unit_folder(plan, write, well)
     yield scratch / folder, output / folder

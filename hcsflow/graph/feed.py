@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -148,8 +149,10 @@ class PlaneFeed:
     def __init__(self, planes: WellPlanes, requests: Sequence[Sequence[LocalKey]]) -> None:
         self._planes = planes
         self._requests: Iterator[Sequence[LocalKey]] = iter(requests)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="hcsflow-read")
-        self._ahead: Future[Stack] | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        if len(requests) > 1:  # else there is nothing to read ahead
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="hcsflow-read")
+        self._ahead: Callable[[], Stack] | None = None
         self.seconds_waited = 0.0
 
     def __enter__(self) -> Self:
@@ -162,7 +165,8 @@ class PlaneFeed:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
     def take(self) -> Stack:
         """Return the next request's stack (n, y, x) and start on the one after."""
@@ -170,14 +174,18 @@ class PlaneFeed:
         if current is None:
             raise LookupError("all planes have been read")
         start = time.perf_counter()
-        stack = current.result()
+        stack = current()
         self.seconds_waited += time.perf_counter() - start
         self._ahead = self._submit()
         return stack
 
-    def _submit(self) -> Future[Stack] | None:
+    def _submit(self) -> Callable[[], Stack] | None:
         keys = next(self._requests, None)
-        return None if keys is None else self._pool.submit(self._read, keys)
+        if keys is None:
+            return None
+        if self._pool is None:
+            return partial(self._read, keys)
+        return self._pool.submit(self._read, keys).result
 
     def _read(self, keys: Sequence[LocalKey]) -> Stack:
         first = self._planes.read(keys[0])

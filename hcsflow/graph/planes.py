@@ -18,16 +18,21 @@ from hcsflow.storage.memory import MemoryStorageBackend
 from hcsflow.storage.registry import StorageRegistry
 from hcsflow.storage.traffic import TrafficMeter
 
-__all__ = ["FiledPlanes", "PlaneStore", "Planes", "kept", "open_planes", "task_storage"]
+__all__ = [
+    "FiledPlanes",
+    "MadePlanes",
+    "PlaneStore",
+    "Planes",
+    "kept",
+    "open_planes",
+    "task_storage",
+]
 
 Stack = NDArray[np.generic]
 
 
-class Planes(Protocol):
+class MadePlanes(Protocol):
     """The planes of one step's output, or of the plate."""
-
-    def put(self, keys: Sequence[LocalKey], stack: Stack) -> None:
-        """Keep a stack (Z, Y, X); its ownership goes to the store."""
 
     def gather(self, keys: Sequence[LocalKey]) -> Stack:
         """Return the stack of some planes, in order."""
@@ -37,6 +42,13 @@ class Planes(Protocol):
 
     def clear(self) -> None:
         """Forget everything kept."""
+
+
+class Planes(MadePlanes, Protocol):
+    """Planes that are added to."""
+
+    def put(self, keys: Sequence[LocalKey], stack: Stack) -> None:
+        """Keep a stack (Z, Y, X); its ownership goes to the store."""
 
 
 def task_storage(

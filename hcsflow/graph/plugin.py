@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from types import ModuleType
 from typing import Any
@@ -16,12 +16,12 @@ import cloudpickle
 from distributed import Worker, WorkerPlugin
 
 from hcsflow.graph.families import register_families
-from hcsflow.graph.process import limit_threads, restore_threads, tune_allocator
+from hcsflow.graph.process import limit_threads, load_libraries, restore_threads, tune_allocator
 from hcsflow.graph.worker import measure_idle
 from hcsflow.plan import Plan
 from hcsflow.plate import Manifest
 
-__all__ = ["Bundle", "PlanPlugin", "bundle_of", "held_bundle"]
+__all__ = ["Bundle", "PackedBundle", "PlanPlugin", "bundle_of", "held_bundle", "packed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Bundle:
     epoch : int
         Number of the run; a commit checks it.
     memory_bytes : int
-        Memory of one worker.
+        Memory of one task; a worker that has less lowers it when it gets the bundle.
     """
 
     plan: Plan
@@ -81,6 +81,40 @@ def held_bundle(plan_id: str, bundle: Bundle) -> Iterator[None]:
         restore_threads()
 
 
+@dataclass(frozen=True, slots=True)
+class PackedBundle:
+    """A bundle on its way to processes that get no plugin; see `packed`."""
+
+    plan_id: str
+    payload: bytes
+
+    def bundle(self) -> Bundle:
+        """Return the bundle, unpacked once in a process."""
+        with _lock:
+            held = _bundles.get(self.plan_id)
+            if held is None:
+                register_families()
+                held = cloudpickle.loads(self.payload), 1
+                _bundles[self.plan_id] = held
+        return held[0]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let tasks of this process find the bundle, with its threads, for the block."""
+        threads = self.bundle().plan.resources.threads_per_worker
+        limit_threads(threads, set_environment=False)
+        try:
+            yield
+        finally:
+            restore_threads()
+
+
+def packed(plan_id: str, bundle: Bundle) -> PackedBundle:
+    """Pickle a bundle: functions of ``__main__`` and of loose files travel by value."""
+    with _by_value(_loose_modules(bundle.plan)):
+        return PackedBundle(plan_id, cloudpickle.dumps(bundle))
+
+
 class PlanPlugin(WorkerPlugin):  # type: ignore[misc]
     """Prepare a worker and give it the plan; late and restarted workers get it too.
 
@@ -103,18 +137,19 @@ class PlanPlugin(WorkerPlugin):  # type: ignore[misc]
         self.plan_id = plan_id
         self.client = _this_process()
         self.threads = bundle.plan.resources.threads_per_worker
-        with _by_value(_loose_modules(bundle.plan)):
-            self.payload: bytes = cloudpickle.dumps(bundle)
+        self.payload = packed(plan_id, bundle).payload
 
-    def setup(self, worker: Worker) -> None:  # noqa: ARG002 - Dask's signature
+    def setup(self, worker: Worker) -> None:
         """Set allocator, threads and array families; unpack the plan; note the idle size."""
         own_process = _this_process() != self.client
         if own_process:
             tune_allocator()
+            load_libraries()
         register_families()
         with _lock:
             held = _bundles.get(self.plan_id)
             bundle = held[0] if held else cloudpickle.loads(self.payload)
+            bundle = replace(bundle, memory_bytes=_share_of(worker, bundle.memory_bytes))
             _bundles[self.plan_id] = bundle, (held[1] if held else 0) + 1
         limit_threads(self.threads, set_environment=own_process)
         measure_idle()
@@ -127,6 +162,12 @@ class PlanPlugin(WorkerPlugin):  # type: ignore[misc]
                 _bundles[self.plan_id] = held[0], held[1] - 1
         if held:
             restore_threads()
+
+
+def _share_of(worker: Worker, planned: int) -> int:
+    """Return the memory of one task of a worker in bytes: planned or its share, the lesser."""
+    limit = int(worker.memory_manager.memory_limit or 0) // max(1, worker.state.nthreads)
+    return min(limit, planned) if limit and planned else limit or planned
 
 
 def _this_process() -> tuple[str, int]:

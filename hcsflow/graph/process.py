@@ -7,10 +7,19 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from threading import Lock
 from typing import Any
 
-__all__ = ["THREAD_VARIABLES", "limit_threads", "restore_threads", "tune_allocator"]
+__all__ = [
+    "GPU_VARIABLES",
+    "LIBRARIES",
+    "THREAD_VARIABLES",
+    "limit_threads",
+    "load_libraries",
+    "restore_threads",
+    "tune_allocator",
+]
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -22,9 +31,22 @@ THREAD_VARIABLES = (
     "OPENCV_FOR_THREADS_NUM",
 )
 
+GPU_VARIABLES = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+"""What keeps jax and tensorflow from taking a GPU's whole memory; a user's own setting stays."""
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MMAP_THRESHOLD_BYTES = 1 << 30
 TRIM_THRESHOLD_BYTES = 512 << 20
+
+
+LIBRARIES = ("hcsflow.functions", "cv2", "numcodecs.blosc", "pyarrow.parquet")
+"""What nearly every task needs; nothing here may touch a GPU."""
+
+
+def load_libraries() -> None:
+    """Load what tasks need, so that it counts as the idle worker and not as the first task."""
+    for name in LIBRARIES:
+        import_module(name)
 
 
 def tune_allocator() -> bool:
@@ -61,6 +83,9 @@ def limit_threads(threads: int, *, set_environment: bool = True) -> None:
         for name in THREAD_VARIABLES if set_environment else ():
             _undo.setdefault(name, partial(_set_variable, name, os.environ.get(name)))
             os.environ[name] = str(threads)
+        for name, value in GPU_VARIABLES.items() if set_environment else ():
+            _undo.setdefault(name, partial(_set_variable, name, os.environ.get(name)))
+            os.environ.setdefault(name, value)
         loaded: dict[str, Any] = dict(sys.modules)
         if cv2 := loaded.get("cv2"):
             _undo.setdefault("cv2", partial(cv2.setNumThreads, cv2.getNumThreads()))

@@ -12,9 +12,19 @@ from hcsflow.config import Backend, MissingPolicy
 from hcsflow.errors import ContractError
 from hcsflow.graph.calls import apply
 from hcsflow.graph.feed import PlaneFeed, WellPlanes
-from hcsflow.graph.planes import Planes, open_planes
+from hcsflow.graph.handover import Incoming
+from hcsflow.graph.planes import MadePlanes, Planes, open_planes
 from hcsflow.graph.specials import SpecialValues
-from hcsflow.plan import Group, LocalKey, Plan, Segment, StepPlan, groups_of, output_members
+from hcsflow.plan import (
+    Group,
+    LocalKey,
+    Plan,
+    Segment,
+    StepPlan,
+    groups_of,
+    in_turns,
+    output_members,
+)
 from hcsflow.storage.filemanager import FileManager
 
 __all__ = ["SegmentRun", "Sink"]
@@ -40,7 +50,9 @@ class SegmentRun:
     plan, segment : Plan, Segment
         What to do.
     planes : WellPlanes
-        The well's input.
+        The well's planes of the plate.
+    incoming : Incoming
+        What earlier segments made.
     specials : SpecialValues
         Special values of the task.
     files : FileManager
@@ -49,6 +61,8 @@ class SegmentRun:
         Takes what is stored.
     on_step : callable
         Told the name of each step as it begins, once a turn.
+    on_done : callable
+        Told the name of each step once it is through with its last turn.
 
     Attributes
     ----------
@@ -62,25 +76,30 @@ class SegmentRun:
         segment: Segment,
         *,
         planes: WellPlanes,
+        incoming: Incoming,
         specials: SpecialValues,
         files: FileManager,
         sink: Sink,
         on_step: Callable[[str], None] = lambda _name: None,
+        on_done: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._plan = plan
         self._segment = segment
         self._steps = plan.steps[segment.first : segment.last + 1]
         self._planes = planes
+        self._incoming = incoming
         self._specials = specials
         self._sink = sink
         self._on_step = on_step
-        self._stores: dict[int | None, Planes] = {
-            None: open_planes(files, Backend.MEMORY.value, "plate")
-        }
+        self._on_done = on_done
+        self._plate = open_planes(files, Backend.MEMORY.value, "plate")
+        self._made: dict[int, Planes] = {}
+        self._stores: dict[int | None, MadePlanes] = {None: self._plate}
         for step in self._steps:
-            self._stores[step.index] = open_planes(
-                files, step.held_in, f"{step.index:02d}_{step.name}"
-            )
+            made = open_planes(files, step.held_in, f"{step.index:02d}_{step.name}")
+            self._made[step.index] = self._stores[step.index] = made
+        if incoming.planes is not None:
+            self._stores[segment.first - 1] = incoming.planes
         self.step_name: str | None = None
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.skipped_groups = 0
@@ -91,26 +110,43 @@ class SegmentRun:
 
     def run(self) -> None:
         """Run all turns; errors pass through, `step_name` tells where."""
-        turns = list(self._turns())
+        self._pass_on()
+        turns = self._turns()
         self.step_name = "read"
         with PlaneFeed(self._planes, list(self._requests(turns))) as feed:
             for turn in turns:
                 for step, groups in turn:
                     self._run_step(step, groups, feed)
+                    if turn is turns[-1]:
+                        self._on_done(step.name)
                 self._specials.clear()
             self.seconds["read"] += feed.seconds_waited
         self.step_name = None
 
-    def _turns(self) -> Iterator[list[tuple[StepPlan, list[Group]]]]:
-        """Yield, per combination of the loop's components, each step with its groups."""
-        loop = self._segment.loop
+    def _pass_on(self) -> None:
+        """Give the sinks what earlier segments made, where it is stored or handed on here."""
+        start = time.perf_counter()
+        is_last = self._plan.next_segment(self._segment) is None
+        for carried, values in self._incoming.specials.items():
+            step = self._plan.steps[carried.step]
+            self.step_name = step.name
+            for group in values if is_last or carried in self._segment.carries else ():
+                keys = output_members(step.branch_for(group), group, step.variable_components)
+                self._sink.special(step, carried.special, group, keys, values[group])
+        if self._incoming.specials:
+            self.seconds["write"] += time.perf_counter() - start
+
+    def _turns(self) -> list[list[tuple[StepPlan, list[Group]]]]:
+        """Return, per combination of the loop's components, each step with its groups."""
         by_turn: dict[tuple[int | None, ...], dict[int, list[Group]]] = {}
         for step in self._steps:
-            for group in groups_of(step.input, step.variable_components):
-                turn = tuple(group.value(c) for c in loop)
-                by_turn.setdefault(turn, {}).setdefault(step.index, []).append(group)
-        for by_step in by_turn.values():
-            yield [(step, by_step.get(step.index, [])) for step in self._steps]
+            groups = groups_of(step.input, step.variable_components)
+            for turn, its_groups in in_turns(groups, self._segment.loop):
+                by_turn.setdefault(turn, {})[step.index] = its_groups
+        return [
+            [(step, by_step.get(step.index, [])) for step in self._steps]
+            for _, by_step in sorted(by_turn.items())
+        ]
 
     def _requests(
         self, turns: list[list[tuple[StepPlan, list[Group]]]]
@@ -145,9 +181,9 @@ class SegmentRun:
                 self.skipped_groups += 1
                 continue
             if step.source is None:
-                new = source.missing(group.members)
+                new = self._plate.missing(group.members)
                 if new:
-                    source.put(new, feed.take())
+                    self._plate.put(new, feed.take())
             elif not self._is_skipping and source.missing(group.members):
                 raise ContractError(
                     f"step {step.name!r} needs planes that no earlier step made: "
@@ -160,7 +196,7 @@ class SegmentRun:
             self._run_group(step, group, source.gather(group.members))
         self._release(step)
 
-    def _is_made(self, step: StepPlan, group: Group, source: Planes) -> bool:
+    def _is_made(self, step: StepPlan, group: Group, source: MadePlanes) -> bool:
         """Tell whether what a group takes was not left out with a skipped group."""
         return not source.missing(group.members) and self._specials.are_made(step, group)
 
@@ -189,7 +225,7 @@ class SegmentRun:
         self._sink.image(step, keys, stack)
         self.seconds["write"] += time.perf_counter() - start
         if any(other.source == step.index for other in self._steps):
-            self._stores[step.index].put(keys, stack)
+            self._made[step.index].put(keys, stack)
 
     def _release(self, step: StepPlan) -> None:
         """Forget what no later step of this turn reads."""

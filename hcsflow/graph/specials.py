@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hcsflow.errors import ContractError
 from hcsflow.graph.planes import kept
 from hcsflow.microscopes import read_stage_positions
-from hcsflow.plan import Call, Group, Plan, StepPlan, agreeing
+from hcsflow.plan import Call, Carried, Group, Plan, StepPlan, agreeing
 from hcsflow.plate import Manifest, PlaneKey
 
 __all__ = ["BuiltinInputs", "SpecialValues"]
@@ -45,19 +45,35 @@ class BuiltinInputs:
 
 
 class SpecialValues:
-    """Special outputs by step and name, each with the group that it belongs to."""
+    """Special outputs by step and name, each with the group that it belongs to.
 
-    def __init__(self, plan: Plan, builtins: BuiltinInputs) -> None:
+    Parameters
+    ----------
+    plan : Plan
+        What is done.
+    builtins : BuiltinInputs
+        What hcsflow itself provides.
+    earlier : mapping
+        What earlier segments made; it stays.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        builtins: BuiltinInputs,
+        earlier: Mapping[Carried, Mapping[Group, Any]] | None = None,
+    ) -> None:
         self._plan = plan
         self._builtins = builtins
-        self._values: dict[tuple[int, str], dict[Group, Any]] = {}
+        self._earlier = earlier or {}
+        self._values: dict[Carried, dict[Group, Any]] = {}
 
     def put(self, step: StepPlan, name: str, group: Group, value: Any) -> None:
         """Keep what a step made for a group; an array can be changed by nobody from now on."""
-        self._values.setdefault((step.index, name), {})[group] = kept(value)
+        self._values.setdefault(Carried(step.index, name), {})[group] = kept(value)
 
     def clear(self) -> None:
-        """Forget all values; the built-in ones stay."""
+        """Forget all values of this task; the others stay."""
         self._values.clear()
 
     def inputs_for(self, step: StepPlan, call: Call, group: Group) -> dict[str, Any]:
@@ -85,15 +101,19 @@ class SpecialValues:
             if link.producer is not None
         )
 
+    def _made(self, producer: int, name: str) -> Mapping[Group, Any]:
+        carried = Carried(producer, name)
+        return self._values.get(carried) or self._earlier.get(carried, {})
+
     def _agreeing(self, step: StepPlan, name: str, producer: int, group: Group) -> list[Group]:
-        made = self._values.get((producer, name), {})
+        made = self._made(producer, name)
         skipped = {*self._plan.steps[producer].input.collapsed, *step.input.collapsed}
         return agreeing(group, made, skipped)
 
     def _one(self, step: StepPlan, name: str, producer: int | None, group: Group) -> Any:
         if producer is None:
             return self._builtins.value(name, group)
-        made = self._values.get((producer, name), {})
+        made = self._made(producer, name)
         groups = self._agreeing(step, name, producer, group)
         if not groups:
             raise ContractError(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 import traceback
 from asyncio import CancelledError
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hcsflow.arrays.counting import ArrayCounts, count_arrays
+from hcsflow.arrays.devices import using_gpus
 from hcsflow.config import MissingPolicy
 from hcsflow.errors import FencedError, HcsflowError, PlaneError
 from hcsflow.graph.commit import (
@@ -20,26 +21,37 @@ from hcsflow.graph.commit import (
     commit_unit,
     committed_outcome,
     open_scratch,
+    unit_folder,
     unit_scratch,
-    well_folder,
 )
 from hcsflow.graph.documents import finish_well
 from hcsflow.graph.feed import WellPlanes
+from hcsflow.graph.handover import (
+    CheckpointSink,
+    Handover,
+    Incoming,
+    ResultSink,
+    incoming_of,
+    outcome_of,
+)
 from hcsflow.graph.planes import task_storage
 from hcsflow.graph.plugin import bundle_of
-from hcsflow.graph.segment import SegmentRun
+from hcsflow.graph.segment import SegmentRun, Sink
 from hcsflow.graph.sinks import WellSink
 from hcsflow.graph.specials import BuiltinInputs, SpecialValues
 from hcsflow.graph.worker import PeakMeter, emit
-from hcsflow.journal import JournalEntry, ObjectRecord, Outcome
-from hcsflow.plan import Group, LocalKey, StepPlan, WritePlan
+from hcsflow.journal import JournalEntry, ObjectRecord, Outcome, merged
+from hcsflow.plan import Group, LocalKey, Segment, StepPlan, WritePlan
 from hcsflow.storage.memory import MemoryStorageBackend
 from hcsflow.storage.traffic import TrafficMeter
 
 __all__ = ["run_segment"]
 
 
-def run_segment(plan_id: str, segment: str, well: str, attempt: int, *upstream: Outcome) -> Outcome:
+Result = Outcome | Handover
+
+
+def run_segment(plan_id: str, segment: str, well: str, attempt: int, *upstream: Result) -> Result:
     """Process one well through one segment.
 
     Parameters
@@ -48,36 +60,49 @@ def run_segment(plan_id: str, segment: str, well: str, attempt: int, *upstream: 
         Which plan (shipped by `hcsflow.graph.plugin`), segment and well.
     attempt : int
         Counts resubmissions.
-    *upstream : Outcome
-        Outcomes of the segments before; one that failed is passed on.
+    *upstream : Outcome or Handover
+        The result of the segment before, if that ran too; a failure is passed on.
 
     Returns
     -------
-    Outcome
-        Also for a well that fails: this is the one place where any error becomes a record.
+    Outcome or Handover
+        An outcome of the well's last segment, of what this run did of the well; a handover of any
+        other. Also for a well that fails: this is the one place where any error becomes a record.
     """
-    for outcome in upstream:
-        if outcome.status != "done":
-            return replace(outcome, segment=segment)
     bundle = bundle_of(plan_id)
-    done = committed_outcome(bundle, well)
+    part = bundle.plan.segment(segment)
+    is_last = bundle.plan.next_segment(part) is None
+    before = upstream[0] if upstream else None
+    if before is not None and outcome_of(before).status != "done":
+        return outcome_of(before) if is_last else Handover(outcome_of(before))
+    earlier = [outcome_of(before)] if before is not None else []
+    done = committed_outcome(bundle, part, well)
     if done is not None:  # this worker's forerunner died between its commit and its answer
-        return done
-    emit("well_started", well, plan_id=plan_id)
-    task = _WellTask(plan_id, segment, well, attempt)
+        return _answer(merged([*earlier, done]), is_last=is_last)
+    if before is None:
+        emit("well_started", well, plan_id=plan_id)
+    task = _WellTask(plan_id, part, well, attempt, before if isinstance(before, Handover) else None)
     try:
-        return task.run()
+        own = task.run()
     except FencedError as error:
-        return replace(task.failure(error), status="cancelled")
+        own = replace(task.failure(error), status="cancelled")
     except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - the task boundary
-        return task.failure(error)
+        own = task.failure(error)
+    outcome = merged([*earlier, own])
+    if is_last or own.status != "done":
+        return _answer(outcome, is_last=is_last)
+    return task.handover(outcome, own)
+
+
+def _answer(outcome: Outcome, *, is_last: bool) -> Result:
+    return outcome if is_last else Handover(outcome)
 
 
 @dataclass
 class _Sinks:
-    """All outputs of a task as one sink."""
+    """All that takes what a task makes, as one sink."""
 
-    sinks: list[WellSink]
+    sinks: list[Sink]
 
     def image(self, step: StepPlan, keys: Any, stack: Any) -> None:
         for sink in self.sinks:
@@ -93,12 +118,23 @@ class _Sinks:
 class _WellTask:
     """One well's segment: joins planes, steps, sinks and the commit."""
 
-    def __init__(self, plan_id: str, segment: str, well: str, attempt: int) -> None:
+    def __init__(
+        self,
+        plan_id: str,
+        segment: Segment,
+        well: str,
+        attempt: int,
+        before: Handover | None,
+    ) -> None:
         bundle = bundle_of(plan_id)
         plan = bundle.plan
         self._plan_id = plan_id
         self._bundle = bundle
-        self._segment = next(s for s in plan.segments if s.name == segment)
+        self._segment = segment
+        self._before = before
+        self._writes = plan.writes_of(segment)
+        self._result = ResultSink(plan, segment) if plan.hands_on(segment) else None
+        self._incoming = Incoming()
         self._well = well
         self._attempt = attempt
         number = plan.plate.wells.index(well)
@@ -109,34 +145,57 @@ class _WellTask:
         self._builtins = BuiltinInputs(plan, bundle.manifest, number)
         self._run: SegmentRun | None = None
         self._arrays = ArrayCounts()
+        self._peak = PeakMeter()
+        self._told: set[str] = set()
         self._started = time.perf_counter()
 
     def run(self) -> Outcome:
         """Process, write and commit; raises what goes wrong."""
         check_epoch(self._bundle)
         self._planes.check()
-        plan = self._bundle.plan
-        with open_scratch(self._bundle, self._well, self._attempt) as scratch:
-            roots = {write.output: unit_scratch(scratch, write.output) for write in plan.writes}
-            with PeakMeter() as meter, count_arrays() as self._arrays:
+        with open_scratch(self._bundle, self._well, self._attempt, self._segment.first) as scratch:
+            roots = {write.output: unit_scratch(scratch, write.output) for write in self._writes}
+            has_gpus = self._bundle.plan.resources.gpus > 0
+            with self._peak, using_gpus(has_gpus), count_arrays() as self._arrays:
                 records = self._make(roots, scratch)
-            outcome = self._outcome(records, meter)
-            for write in plan.writes:
+            outcome = self._outcome(records)
+            for write in self._writes:
                 self._commit(write, roots[write.output], records[write.output], outcome)
         return outcome
 
+    def handover(self, outcome: Outcome, own: Outcome) -> Handover:
+        """Return the task's result where others come after it."""
+        if self._result is None:
+            return Handover(outcome)
+        uncommitted = (*self._uncommitted, own)
+        return Handover(
+            outcome, uncommitted, tuple(self._result.planes), tuple(self._result.specials)
+        )
+
+    @property
+    def _uncommitted(self) -> tuple[Outcome, ...]:
+        return self._before.uncommitted if self._before else ()
+
     def _make(self, roots: dict[str, Path], scratch: Path) -> dict[str, tuple[ObjectRecord, ...]]:
         """Run the steps and write every output into its scratch folder."""
-        writes = self._bundle.plan.writes
         sinks: dict[str, WellSink] = {}
-        with _aborting(sinks.values()):
-            for write in writes:
+        handing: dict[str, CheckpointSink] = {}
+        with _aborting(sinks), _aborting(handing):
+            for write in self._writes:
                 sinks[write.output] = self._sink(write, roots[write.output])
-            self._process(_Sinks(list(sinks.values())), scratch)
-            return {w.output: self._finish(w, sinks[w.output], roots) for w in writes}
+                handing[write.output] = CheckpointSink(write, self._well, roots[write.output])
+            result = [self._result] if self._result else []
+            self._process(_Sinks([*sinks.values(), *handing.values(), *result]), scratch)
+            return {
+                write.output: (
+                    *self._finish(write, sinks[write.output], roots),
+                    *handing[write.output].close(),
+                )
+                for write in self._writes
+            }
 
     def _sink(self, write: WritePlan, root: Path) -> WellSink:
-        folder = root / write.store / well_folder(self._bundle.plan, self._well)
+        folder = root / unit_folder(self._bundle.plan, write, self._well)
         sides = root / "results"
         return WellSink(
             self._bundle.plan, write, self._well, folder=folder, sides=sides, meter=self._meter
@@ -145,27 +204,40 @@ class _WellTask:
     def _process(self, sink: _Sinks, scratch: Path) -> None:
         limit = self._bundle.plan.held_limit_bytes(self._bundle.memory_bytes)
         memory = MemoryStorageBackend(limit_bytes=limit, spill_dir=scratch / "spill")
-        try:
+        with (
+            closing(memory),
+            incoming_of(
+                self._bundle, self._segment, self._well, self._before, self._meter
+            ) as self._incoming,
+        ):
             self._run = SegmentRun(
                 self._bundle.plan,
                 self._segment,
                 planes=self._planes,
-                specials=SpecialValues(self._bundle.plan, self._builtins),
+                incoming=self._incoming,
+                specials=SpecialValues(self._bundle.plan, self._builtins, self._incoming.specials),
                 files=task_storage(memory, scratch / "held", self._meter),
                 sink=sink,
                 on_step=self._tell_step,
+                on_done=self._tell_done,
             )
             self._run.run()
-        finally:
-            memory.close()
 
     def _tell_step(self, step: str) -> None:
-        emit("step", self._well, plan_id=self._plan_id, step=step)
+        self._peak.begin(step)
+        if step not in self._told:  # once, not once a turn: each costs the scheduler
+            self._told.add(step)
+            emit("step", self._well, plan_id=self._plan_id, step=step)
+
+    def _tell_done(self, step: str) -> None:
+        seconds = round(self._run.seconds[step], 4) if self._run else 0.0
+        emit("step_done", self._well, plan_id=self._plan_id, step=step, seconds=seconds)
 
     def _finish(
         self, write: WritePlan, sink: WellSink, roots: dict[str, Path]
     ) -> tuple[ObjectRecord, ...]:
-        folder = write.store + "/" + well_folder(self._bundle.plan, self._well)
+        self._peak.begin("write")
+        folder = unit_folder(self._bundle.plan, write, self._well)
         return finish_well(
             self._bundle.plan,
             write,
@@ -186,12 +258,12 @@ class _WellTask:
             attempt=self._attempt,
             epoch=self._bundle.epoch,
             objects=objects,
-            outcome=outcome,
+            outcome=merged([*self._uncommitted, outcome]),
             time=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         commit_unit(self._bundle, self._well, write.output, root, entry)
 
-    def _outcome(self, records: dict[str, tuple[ObjectRecord, ...]], meter: PeakMeter) -> Outcome:
+    def _outcome(self, records: dict[str, tuple[ObjectRecord, ...]]) -> Outcome:
         seconds = self._run.seconds if self._run else {}
         stored = [record for objects in records.values() for record in objects]
         return Outcome(
@@ -199,9 +271,10 @@ class _WellTask:
             segment=self._segment.name,
             status="done",
             seconds=time.perf_counter() - self._started,
-            peak_bytes=meter.peak_bytes,
+            peak_bytes=self._peak.peak_bytes,
+            step_peaks=tuple(self._peak.step_peaks.items()),
             step_seconds=tuple((step, round(s, 4)) for step, s in seconds.items()),
-            bytes_read=self._planes.bytes_read,
+            bytes_read=self._planes.bytes_read + self._incoming.bytes_read(),
             bytes_written=sum(record.nbytes for record in stored),
             outputs=tuple(records),
             objects=sum(record.path.rpartition("/")[2].isdigit() for record in stored),
@@ -218,8 +291,13 @@ class _WellTask:
     def _notes(self) -> tuple[str, ...]:
         return (*self._missing_notes(), *self._arrays.notes())
 
+    @property
+    def _reads_plate(self) -> bool:
+        steps = self._bundle.plan.steps[self._segment.first : self._segment.last + 1]
+        return any(step.source is None for step in steps)
+
     def _missing_notes(self) -> tuple[str, ...]:
-        if not self._planes.missing:
+        if not self._planes.missing or not self._reads_plate:
             return ()
         config = self._bundle.plan.config
         count = len(self._planes.missing)
@@ -263,11 +341,11 @@ def _hint(error: BaseException) -> str | None:
 
 
 @contextmanager
-def _aborting(sinks: Any) -> Iterator[None]:
+def _aborting(sinks: Mapping[str, WellSink | CheckpointSink]) -> Iterator[None]:
     """Close the sinks' files if anything goes wrong."""
     try:
         yield
     except BaseException:
-        for sink in sinks:
+        for sink in sinks.values():
             sink.abort()
         raise

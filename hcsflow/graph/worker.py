@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import psutil
@@ -23,6 +24,7 @@ __all__ = [
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
+STATUS_BYTES = 1 << 13
 
 _idle: dict[int, int] = {}
 
@@ -42,38 +44,71 @@ def idle_bytes() -> int:
     return _idle.get(os.getpid()) or measure_idle()
 
 
+_open = 0
+_opened = 0
+_lock = Lock()
+
+
 class PeakMeter:
     """Measure the peak resident size of a block above an idle worker's.
 
     Attributes
     ----------
     peak_bytes : int
-        Peak above the idle size, after the block; of the whole process, so it belongs to one task
-        only where a process runs one task at a time.
-    is_exact : bool
-        Whether the kernel's high-water mark could be set back at the start (Linux). Otherwise the
-        peak is that of the process so far, an upper bound; on systems without a high-water mark,
-        the size at the end, a lower one.
+        Peak above the idle size, after the block. 0 where it cannot be told: the kernel offers no
+        high-water mark that can be set back (other systems than Linux), or other tasks ran in the
+        process meanwhile.
+    step_peaks : dict of str to int
+        The same by step, as `begin` named them.
 
     Examples
     --------
     >>> with PeakMeter() as meter:
+    ...     meter.begin("smooth")
     ...     block = bytearray(1 << 20)
-    >>> meter.peak_bytes >= 0
+    >>> meter.peak_bytes == max(meter.step_peaks.values())
     True
     """
 
     def __init__(self) -> None:
         self.peak_bytes = 0
-        self.is_exact = False
+        self.step_peaks: dict[str, int] = {}
+        self._step = "read"
+        self._is_told = False
+        self._serial = 0
 
     def __enter__(self) -> Self:
+        global _open, _opened  # noqa: PLW0603 - the mark is the process's
         idle_bytes()
-        self.is_exact = _reset_high_water()
+        with _lock:
+            self._is_told = _open == 0 and _reset_high_water()
+            _open += 1
+            _opened += 1
+            self._serial = _opened
         return self
 
+    def begin(self, step: str) -> None:
+        """Note the peak of the step so far, and start on another."""
+        self._note()
+        self._step = step
+
     def __exit__(self, *error: object) -> None:
-        self.peak_bytes = max(0, _high_water() - idle_bytes())
+        global _open  # noqa: PLW0603 - the mark is the process's
+        self._note()
+        with _lock:
+            _open -= 1
+        self.peak_bytes = max(self.step_peaks.values(), default=0)
+
+    def _note(self) -> None:
+        """Add what the mark says to the step at work, and set the mark back."""
+        with _lock:
+            self._is_told &= _opened == self._serial
+            if self._is_told:
+                peak = max(0, _high_water() - idle_bytes())
+                self.step_peaks[self._step] = max(peak, self.step_peaks.get(self._step, 0))
+                _reset_high_water()
+            else:
+                self.step_peaks.clear()
 
 
 def topic_of(plan_id: str) -> str:
@@ -112,17 +147,23 @@ def emit(kind: str, well: str, *, plan_id: str, **data: str | float) -> None:
 def _reset_high_water() -> bool:
     """Set VmHWM back to the present size (``proc(5)``: write 5 to clear_refs)."""
     try:
-        CLEAR_REFS.write_text("5")
+        handle = os.open(CLEAR_REFS, os.O_WRONLY)  # several times a task: without ceremony
     except OSError:
         return False
+    try:
+        os.write(handle, b"5")
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
     return True
 
 
 def _high_water() -> int:
-    """Return the process's peak resident size in bytes."""
+    """Return the process's peak resident size in bytes, since the mark was set back."""
+    handle = os.open(STATUS, os.O_RDONLY)
     try:
-        lines = STATUS.read_text().splitlines()
-    except OSError:
-        return int(psutil.Process().memory_info().rss)
-    marks = [line.split() for line in lines if line.startswith("VmHWM:")]
-    return int(marks[0][1]) * 1024 if marks else int(psutil.Process().memory_info().rss)
+        text = os.read(handle, STATUS_BYTES)
+    finally:
+        os.close(handle)
+    return int(text.partition(b"VmHWM:")[2].split(maxsplit=1)[0]) * 1024

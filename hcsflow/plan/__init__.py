@@ -1,7 +1,7 @@
 """The frozen plan: all that compiler, graph and execute share. Values and pure rules, no I/O."""
 
 from hcsflow.plan.plan import SCHEMA, Plan, Resources, Segment
-from hcsflow.plan.planes import Group, LocalKey, PlaneSet, agreeing, groups_of
+from hcsflow.plan.planes import Group, LocalKey, PlaneSet, agreeing, groups_of, in_turns
 from hcsflow.plan.steps import (
     Branch,
     Call,
@@ -11,12 +11,13 @@ from hcsflow.plan.steps import (
     output_members,
 )
 from hcsflow.plan.text import stable_json
-from hcsflow.plan.writes import LabelWrite, SideWrite, TableWrite, WritePlan
+from hcsflow.plan.writes import Carried, LabelWrite, SideWrite, TableWrite, WritePlan
 
 __all__ = [
     "SCHEMA",
     "Branch",
     "Call",
+    "Carried",
     "Group",
     "LabelWrite",
     "LocalKey",
@@ -32,6 +33,7 @@ __all__ = [
     "WritePlan",
     "agreeing",
     "groups_of",
+    "in_turns",
     "output_members",
     "stable_json",
 ]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from hcsflow.config import GlobalPipelineConfig
 from hcsflow.plan.planes import PlaneSet
 from hcsflow.plan.steps import StepPlan
 from hcsflow.plan.text import stable_json
-from hcsflow.plan.writes import WritePlan
+from hcsflow.plan.writes import Carried, WritePlan
 from hcsflow.plate import Plate
 
 __all__ = ["SCHEMA", "Plan", "Resources", "Segment"]
@@ -26,8 +27,26 @@ HELD_SHARE = 0.6
 class Segment:
     """Steps ``first`` to ``last`` of every well, run as one task.
 
-    ``loop`` lists the components fixed in all its steps: the task runs the chain once per
-    combination of them, so its memory does not grow with the well.
+    Parameters
+    ----------
+    name : str
+        Unique in the plan; the dashboard groups tasks by it.
+    first, last : int
+        Indices of its steps.
+    loop : tuple of str
+        Components fixed in all its steps: the task runs the chain once per combination of them,
+        so its memory does not grow with the well.
+    projected_bytes : int
+        Peak memory above an idle worker.
+    reads : str or None
+        The checkpoint (an output) that it starts from; None: the plate, or the result of the
+        segment before.
+    carries : tuple of Carried
+        Special outputs that cross its end, with the checkpoint or the result.
+    needs_gpu : bool
+        Whether it must run on a worker with a GPU; only where others have none.
+    projected_device_bytes : int
+        Peak memory on a device, 0 where the plan uses none.
     """
 
     name: str
@@ -35,6 +54,10 @@ class Segment:
     last: int
     loop: tuple[str, ...]
     projected_bytes: int = 0
+    reads: str | None = None
+    carries: tuple[Carried, ...] = ()
+    needs_gpu: bool = False
+    projected_device_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +74,15 @@ class Resources:
         Always one task at a time; this is for inner threads.
     gpus : int
         Devices in all.
+    device_memory_bytes : int
+        Memory of one device; 0: unknown, and not held against the plan.
     """
 
     workers: int
     memory_bytes: int
     threads_per_worker: int = 1
     gpus: int = 0
+    device_memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +148,28 @@ class Plan:
         """Peak memory of the worst task above an idle worker, in bytes."""
         return max((s.projected_bytes for s in self.segments), default=0)
 
+    def segment(self, name: str) -> Segment:
+        """Return the segment of a name."""
+        return next(segment for segment in self.segments if segment.name == name)
+
+    def next_segment(self, segment: Segment) -> Segment | None:
+        """Return the segment that goes on where one ends; None after the last."""
+        return next((s for s in self.segments if s.first == segment.last + 1), None)
+
+    def hands_on(self, segment: Segment) -> bool:
+        """Tell whether the next segment needs this one's result, rather than a checkpoint."""
+        after = self.next_segment(segment)
+        return after is not None and after.reads is None
+
+    def writes_of(self, segment: Segment) -> tuple[WritePlan, ...]:
+        """Return the outputs that a segment writes and commits."""
+        return tuple(w for w in self.writes if segment.first <= w.step <= segment.last)
+
+    @property
+    def projected_device_bytes(self) -> int:
+        """Peak memory of the worst task on its device, in bytes; 0 where none is used."""
+        return max((s.projected_device_bytes for s in self.segments), default=0)
+
     def held_limit_bytes(self, memory_bytes: int) -> int:
         """Return what a worker of some memory may keep between steps, in bytes.
 
@@ -137,11 +185,23 @@ class Plan:
 
     def unit_fingerprint(self, well: str, output: str) -> str:
         """Return the fingerprint of the unit (well, output): inputs, steps, layout."""
+        inputs = stable_json(self.fingerprints.get(well, ""))
+        return hashlib.sha256(f"[{inputs}, {self._recipe_text(output)}]".encode()).hexdigest()
+
+    def recipe(self, output: str) -> str:
+        """Return a hash of how an output is made, whatever the well: steps and layout."""
+        return hashlib.sha256(f"[{self._recipe_text(output)}]".encode()).hexdigest()
+
+    def _recipe_text(self, output: str) -> str:
         write = next(w for w in self.writes if w.output == output)
-        steps = [step.fingerprint for step in self.steps[: write.step + 1]]
-        text = stable_json([self.fingerprints.get(well, ""), steps, write])
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _recipe_text(tuple(s.fingerprint for s in self.steps[: write.step + 1]), write)
 
     def to_json(self) -> str:
         """Return the plan as text: the same inputs give the same bytes."""
         return stable_json(self, indent=1)
+
+
+@lru_cache(maxsize=64)
+def _recipe_text(steps: tuple[str, ...], write: WritePlan) -> str:
+    """Return two members of a JSON list; the same for all wells, and long."""
+    return stable_json([steps, write])[1:-1]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hcsflow.plate import COMPONENTS
 
-__all__ = ["Group", "LocalKey", "PlaneSet", "agreeing", "groups_of"]
+__all__ = ["Group", "LocalKey", "PlaneSet", "agreeing", "groups_of", "in_turns"]
 
 
 class LocalKey(NamedTuple):
@@ -83,6 +83,22 @@ def groups_of(planes: PlaneSet, variable_components: tuple[str, ...]) -> Iterato
     for values, members in buckets.items():
         members.sort(key=lambda key: tuple(getattr(key, c) for c in variable_components))
         yield Group(tuple(zip(fixed, values, strict=True)), tuple(members))
+
+
+def in_turns(
+    groups: Iterable[Group], loop: tuple[str, ...]
+) -> Iterator[tuple[tuple[int | None, ...], list[Group]]]:
+    """Share groups out among the turns of a loop over fixed components.
+
+    Yields
+    ------
+    tuple of (tuple of int, list of Group)
+        The turn's values of the components, ascending, and its groups in their own order.
+    """
+    turns: dict[tuple[int | None, ...], list[Group]] = {}
+    for group in groups:
+        turns.setdefault(tuple(group.value(c) for c in loop), []).append(group)
+    yield from sorted(turns.items())
 
 
 def agreeing(consumer: Group, producers: Iterable[Group], collapsed: Iterable[str]) -> list[Group]:

@@ -13,7 +13,6 @@ from hcsflow.config import (
     GlobalPipelineConfig,
     MissingPolicy,
     StepMaterializationConfig,
-    VFSConfig,
     ZarrChunkStrategy,
     ZarrConfig,
 )
@@ -174,7 +173,7 @@ def test_a_materialised_step_is_an_output_of_its_own():
     )
     assert [w.output for w in plan.writes] == ["00_identity", "01_keep", ""]
     assert plan.writes[0].store == "00_identity/images.zarr"
-    assert plan.steps[2].read_backend == "memory"
+    assert [step.read_backend for step in plan.steps[1:]] == ["zarr", "zarr"]
     assert plan.steps[0].read_backend == "virtual_workspace"
 
 
@@ -208,9 +207,7 @@ def test_labels_and_tables_are_tied_by_name():
         ([FunctionStep({"*": "DROP"})], PlanRefusedError, "drops every plane"),
         ([FunctionStep(identity, variable_components=["channel"])], PlanRefusedError, "ragged"),
         ([FunctionStep(find)], PlanRefusedError, "one label image holds one"),
-        ([FunctionStep(identity), FunctionStep(identity, requires_disk_input=True)],
-         PipelineError, "requires disk input"),
-        ([FunctionStep(identity, backend="disk")], PlanRefusedError, "TIFF"),
+        ([FunctionStep(identity, backend="napari_stream")], PlanRefusedError, "cannot hold"),
         ([FunctionStep("gaussian_filter", sigma="abc")], PipelineError, "sigma must be float"),
         ([FunctionStep("split_touching", min_distance=2.5)], PipelineError, "min_distance must"),
         ([FunctionStep({"1": brightest, "*": "PASS"}, group_by="field")],
@@ -300,10 +297,13 @@ def test_a_plan_explains_itself_and_pickles():
     assert pickle.loads(pickle.dumps(plan)) == plan
 
 
-def test_other_layouts_are_refused_until_they_exist():
+def test_each_field_may_be_an_image():
     config = GlobalPipelineConfig(zarr=ZarrConfig(field_layout="images"))
-    with pytest.raises(PlanRefusedError, match="not yet"):
-        compiled(FunctionStep(identity), config=config)
+    (write,) = compiled(FunctionStep(identity), config=config).writes
+    assert write.image.is_per_field
+    assert write.image.levels[0].shape[-2:] == write.image.field_yx
+    stitched = compiled(FunctionStep(brightest, variable_components="field"), config=config)
+    assert not stitched.writes[0].image.is_per_field
 
 
 def test_a_well_may_be_named_as_people_do_and_a_fill_value_must_fit():
@@ -331,20 +331,63 @@ def takes_y(stack, *, y):
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("asked", "says"),
     [
-        GlobalPipelineConfig(zarr=ZarrConfig(ome_zarr_metadata=False)),
-        GlobalPipelineConfig(zarr=ZarrConfig(write_plate_metadata=False)),
-        GlobalPipelineConfig(vfs=VFSConfig(persistent_storage_root_path="/elsewhere")),
+        ({}, (True, True)),
+        ({"ome_zarr_metadata": False}, (False, False)),
+        ({"write_plate_metadata": False}, (True, False)),
     ],
-    ids=["no OME metadata", "no plate metadata", "another root"],
 )
-def test_a_setting_that_nothing_follows_is_refused(config):
-    with pytest.raises(PlanRefusedError, match="not there yet"):
-        compiled(FunctionStep(identity), config=config)
+def test_metadata_may_be_left_out(asked, says):
+    config = GlobalPipelineConfig(zarr=ZarrConfig(**asked))
+    (write,) = compiled(FunctionStep(identity), config=config).writes
+    assert (write.has_ngff, write.lists_wells) == says
 
 
-def test_the_last_step_has_no_folder_of_its_own():
+def test_what_a_step_reads_from_disk_is_kept_there():
+    plan = compiled(
+        FunctionStep(identity, name="one"),
+        FunctionStep(identity, name="two", requires_disk_input=True),
+    )
+    assert [write.output for write in plan.writes] == ["00_one", ""]
+    assert plan.steps[1].read_backend == "zarr"
+
+
+def test_planes_may_be_files_of_any_step():
+    plan = compiled(
+        FunctionStep(identity, name="one", backend="disk"),
+        FunctionStep(identity, name="two"),
+    )
+    kept, final = plan.writes
+    assert (kept.backend, kept.store) == ("disk", "00_one/images")
+    assert (final.backend, final.store) == ("zarr", "images.zarr")
+    assert kept.objects_per_well == plan.steps[0].output.num_planes
+    assert len(kept.image.levels) == 1
+
+
+def test_a_step_may_be_stored_in_its_own_way():
+    mine = StepMaterializationConfig(sub_dir="mine", zarr={"chunk_strategy": "file"})
+    plan = compiled(
+        FunctionStep(identity, name="one", materialization=mine),
+        FunctionStep(identity, name="two"),
+    )
+    kept, final = plan.writes
+    assert kept.store == "mine/images.zarr"
+    assert kept.image.levels[0].shards is None
+    assert final.image.levels[0].shards is not None
+
+
+def test_the_last_step_may_have_a_folder_of_its_own():
     kept = StepMaterializationConfig(sub_dir="mine")
-    with pytest.raises(PlanRefusedError, match="sub_dir of the last step"):
-        compiled(FunctionStep(identity, materialization=kept))
+    (write,) = compiled(FunctionStep(identity, materialization=kept)).writes
+    assert (write.output, write.store) == ("", "mine/images.zarr")
+
+
+@pytest.mark.parametrize("taken", ["results", "01_last", "images.zarr"])
+def test_two_steps_do_not_share_a_folder(taken):
+    last = StepMaterializationConfig(sub_dir=None if taken == "images.zarr" else "01_last")
+    with pytest.raises(PipelineError, match="it is taken"):
+        compiled(
+            FunctionStep(identity, materialization=StepMaterializationConfig(sub_dir=taken)),
+            FunctionStep(identity, materialization=last),
+        )

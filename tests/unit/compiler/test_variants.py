@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hcsflow.arrays import MEMORY_TYPES, conversion_path
 from hcsflow.arrays import torch as torch_function
 from hcsflow.compiler import compile_plan, explain
-from hcsflow.compiler.memory_types import conversions_of
+from hcsflow.compiler.memory_types import roads_of
 from hcsflow.compiler.variants import Variant, fewest_conversions
 from hcsflow.config import GlobalPipelineConfig
 from hcsflow.pipeline import FunctionStep, Pipeline
@@ -66,15 +66,15 @@ def test_a_function_between_two_of_torch_is_torchs_own():
     plan = plan_of(brighter, ("gaussian_filter", {"sigma": 1.0}), brighter)
     (branch,) = plan.steps[0].branches
     assert [call.input_type for call in branch.calls] == ["torch"] * 3
-    assert conversions_of(plan.steps[0]) == [("numpy", "torch"), ("torch", "numpy")]
-    assert "2 conversions a group" in explain(plan)
+    assert roads_of(plan.steps[0]) == [("numpy", "torch", "numpy")]
+    assert "arrays numpy → torch → numpy in each group" in explain(plan)
 
 
 def test_alone_it_is_numpys():
     plan = plan_of(("gaussian_filter", {"sigma": 1.0}), "max_projection")
     (branch,) = plan.steps[0].branches
     assert [call.input_type for call in branch.calls] == ["numpy"] * 2
-    assert conversions_of(plan.steps[0]) == []
+    assert roads_of(plan.steps[0]) == [("numpy",)]
 
 
 def test_both_variants_give_nearly_the_same_pixels():
