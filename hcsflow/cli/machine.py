@@ -12,6 +12,8 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,7 +31,9 @@ OPTIONAL = {
     "torch": "functions on torch",
     "cupy-cuda12x": "functions on NVIDIA GPUs",
     "cupy-cuda13x": "functions on NVIDIA GPUs",
+    "dask-cuda": "one worker for each NVIDIA GPU",
     "dask-jobqueue": "HPC schedulers",
+    "cryptography": "encrypted connections to HPC jobs",
     "tensorstore": "faster reading of stored plates",
     "napari": "looking at stored plates",
 }
@@ -82,17 +86,38 @@ def _parameter(parameter: Any, meaning: str) -> dict[str, Any]:
         "type": parameter.type,
         "required": parameter.required,
         "default": None if parameter.required else default if is_plain else repr(default),
+        "allowed": parameter.allowed,
         "meaning": meaning,
     }
 
 
-def doctor(*, as_json: o.JsonFlag = False) -> None:
+def doctor(
+    *,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="CLUSTER", help="Run one task on this cluster too; as `hcsflow run`."),
+    ] = None,
+    folder: Annotated[
+        Path, typer.Option(metavar="DIR", help="A folder that the workers should see too.")
+    ] = Path(),
+    timeout: Annotated[
+        float, typer.Option(min=1.0, help="Longest to wait for a worker, in seconds.")
+    ] = 120.0,
+    as_json: o.JsonFlag = False,
+) -> None:
     """Check what works on this machine; exit 1 if something that a run needs does not."""
     from hcsflow.view.text import render_doctor
 
     checks = [*_machine(), *_libraries()]
+    if cluster is not None:
+        from hcsflow.execute.checkup import check_cluster
+        from hcsflow.execute.quiet import dask_silenced
+
+        with dask_silenced():
+            found = check_cluster(cluster, folder.resolve(), timeout_s=timeout)
+            checks += [asdict(check) for check in found]
     is_fit = all(check["ok"] is not False for check in checks)
-    document = {"schema": "hcsflow.doctor/1", "ok": is_fit, "checks": checks}
+    document = {"schema": "hcsflow.doctor/1", "cluster": cluster, "ok": is_fit, "checks": checks}
     emit(document, as_json=as_json, render=render_doctor)
     raise typer.Exit(0 if is_fit else 1)
 
@@ -159,14 +184,15 @@ def _version(distribution: str) -> str | None:
 
 
 def schema(
-    verb: Annotated[
-        str | None, typer.Argument(help="The verb; without it they are listed.")
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A verb, 'config' or 'pipeline' for files; without it all are listed."),
     ] = None,
 ) -> None:
-    """Print the JSON Schema of what a verb's --json prints."""
-    from hcsflow.cli.schemas import DOCUMENTS, json_schema
+    """Print the JSON Schema of what a verb's --json prints, of settings or pipeline files."""
+    from hcsflow.cli.schemas import NAMES, json_schema
 
-    if verb is None:
-        print("\n".join(DOCUMENTS))
+    if name is None:
+        print("\n".join(NAMES))
     else:
-        print(json.dumps(json_schema(verb), indent=1))
+        print(json.dumps(json_schema(name), indent=1))

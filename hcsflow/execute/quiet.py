@@ -13,9 +13,15 @@ from types import FrameType
 
 from hcsflow.journal import ControlFolder, append_log
 
-__all__ = ["ctrl_c_withheld", "dask_logs_to", "environment", "interrupts_deferred"]
+__all__ = [
+    "ctrl_c_withheld",
+    "dask_logs_to",
+    "dask_silenced",
+    "environment",
+    "interrupts_deferred",
+]
 
-PACKAGES = ("distributed", "bokeh", "tornado", "asyncio")
+PACKAGES = ("distributed", "dask_jobqueue", "dask_cuda", "bokeh", "tornado", "asyncio")
 
 
 @contextmanager
@@ -95,7 +101,19 @@ class _LogFile(logging.Handler):
 @contextmanager
 def dask_logs_to(control: ControlFolder) -> Iterator[None]:
     """Send what Dask logs in this process to ``log.jsonl`` instead of the terminal."""
-    handler = _LogFile(control)
+    with _dask_logs(_LogFile(control)):
+        yield
+
+
+@contextmanager
+def dask_silenced() -> Iterator[None]:
+    """Drop what Dask logs in this process: the caller says what matters."""
+    with _dask_logs(logging.NullHandler()):
+        yield
+
+
+@contextmanager
+def _dask_logs(handler: logging.Handler) -> Iterator[None]:
     names = [n for n in logging.root.manager.loggerDict if n.partition(".")[0] in PACKAGES]
     found = [logging.getLogger(name) for name in {*PACKAGES, *names}]
     loggers = [logger for logger in found if logger.handlers or logger.name in PACKAGES]

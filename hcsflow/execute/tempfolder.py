@@ -8,11 +8,27 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import psutil
 
-__all__ = ["run_folder"]
+__all__ = ["process_tempdir", "run_folder"]
+
+
+@contextmanager
+def process_tempdir() -> Iterator[None]:
+    """Let what the block makes in the temporary folder lie in one that lasts as this process does.
+
+    Python keeps the socket of its forkserver in a folder of its own, which nobody would remove
+    after a kill: here the next run does.
+    """
+    before, tempfile.tempdir = tempfile.tempdir, _process_folder(os.getpid())
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 @contextmanager
@@ -25,13 +41,33 @@ def run_folder(place: str | None = None) -> Iterator[str]:
         Folder to make it in; None is the system's.
     """
     root = Path(place or tempfile.gettempdir())
-    host = "".join(c if c.isalnum() else "_" for c in socket.gethostname())
-    prefix = f"hcsflow-{host}-"  # a shared folder may hold those of other hosts
+    for folder in {root, Path(tempfile.gettempdir())}:
+        _sweep(folder)
+    with tempfile.TemporaryDirectory(
+        prefix=f"{_prefix()}{os.getpid()}-", dir=root, ignore_cleanup_errors=True
+    ) as made:
+        yield made
+
+
+@cache
+def _process_folder(pid: int) -> str:
+    _sweep(Path(tempfile.gettempdir()))  # a run with nothing left to do opens no cluster
+    made = tempfile.mkdtemp(prefix=f"{_prefix()}{pid}-")
+    # After multiprocessing has removed its own folder inside, whose priority is -100.
+    Finalize(None, shutil.rmtree, (made,), {"ignore_errors": True}, exitpriority=-200)
+    return made
+
+
+def _sweep(root: Path) -> None:
+    """Remove the folders of this host's processes that are gone."""
+    prefix = _prefix()
     for folder in root.glob(f"{prefix}[0-9]*-*"):
         pid = folder.name.removeprefix(prefix).partition("-")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f"{prefix}{os.getpid()}-", dir=root, ignore_cleanup_errors=True
-    ) as made:
-        yield made
+
+
+def _prefix() -> str:
+    """Return how names of this host's folders begin: a shared folder may hold those of others."""
+    host = "".join(c if c.isalnum() else "_" for c in socket.gethostname())
+    return f"hcsflow-{host}-"

@@ -22,6 +22,7 @@ class TinyRun:
         self.output = root / "out"
         self.plate.mkdir()
         self.events: list[Event] = []
+        self.listen: Callable[[Event], None] = lambda event: None
 
     def misbehave(self, well: str, how: str) -> None:
         """Tell the task what to do on a well: fail, die, die-once, sleep."""
@@ -41,8 +42,12 @@ class TinyRun:
             self.plate,
             self.output,
             options=asked,
-            on_event=self.events.append,
+            on_event=self._hear,
         )
+
+    def _hear(self, event: Event) -> None:
+        self.events.append(event)
+        self.listen(event)
 
     def kinds(self) -> list[tuple[str, str | None]]:
         return [(event.kind, event.well) for event in self.events]

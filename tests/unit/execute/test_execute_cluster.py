@@ -15,18 +15,28 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import TinyRun
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Security
 from tiny_task import tiny_manifest, tiny_plan
 
 from hcsflow.errors import PlanRefusedError, UsageError
 from hcsflow.execute import RunOptions
-from hcsflow.execute.clusters import default_workers, open_cluster, prestart, select_cluster
+from hcsflow.execute.census import WorkerCensus
+from hcsflow.execute.clusterplan import ClusterPlan, ClusterRequest
+from hcsflow.execute.clusters import open_cluster
 from hcsflow.execute.dashboard import offer_dashboard
+from hcsflow.execute.forkserver import prestart
 from hcsflow.execute.lock import cancel_run, live_holder
-from hcsflow.execute.run import _memory_per_worker
+from hcsflow.execute.probe import Probe
+from hcsflow.execute.profiles import LocalProfile
+from hcsflow.execute.select import select_cluster
 from hcsflow.graph.plugin import Bundle, PlanPlugin
 
 HERE = Path(__file__).parent
+
+
+def one_worker(kind: str) -> ClusterPlan:
+    machine = Probe(cores=1, memory_bytes=8 << 30)
+    return select_cluster(LocalProfile(kind=kind), machine, ClusterRequest(wells=1))
 
 
 @contextmanager
@@ -53,6 +63,7 @@ from conftest import TinyRun
 if __name__ == "__main__":
     run = TinyRun.__new__(TinyRun)
     run.plate, run.output, run.events = Path(sys.argv[1]), Path(sys.argv[2]), []
+    run.listen = print
     print(run(sys.argv[3], cluster="local", workers=2).counts)
 """
 
@@ -118,13 +129,13 @@ def test_a_killed_worker_changes_nothing_and_nothing_is_left_running(
 
 @pytest.mark.slow
 def test_a_killed_worker_comes_back_where_there_is_no_forkserver(tiny, monkeypatch):
-    monkeypatch.setattr("hcsflow.execute.clusters._start_method", lambda: "spawn")
+    monkeypatch.setattr("hcsflow.execute.clusters.start_method", lambda: "spawn")
     tiny.misbehave("A02", "die-once")
     assert tiny(cluster="local", workers=2).counts == {"done": 3}
 
 
 def test_everything_listens_on_loopback_only():
-    plan = select_cluster("local", workers=1, memory_bytes=8 << 30)
+    plan = one_worker("local")
     with open_cluster(plan) as (client, cluster):
         pid = client.submit(os.getpid).result(timeout=30)
         listening = [
@@ -140,7 +151,7 @@ def test_everything_listens_on_loopback_only():
         assert cluster.status.name == "running"
     wait_for(lambda: not psutil.pid_exists(pid), 10)
 
-    threads = select_cluster("threads", workers=1, memory_bytes=8 << 30)
+    threads = one_worker("threads")
     with open_cluster(threads):
         ips = {
             connection.laddr.ip
@@ -151,7 +162,7 @@ def test_everything_listens_on_loopback_only():
 
 
 def test_the_dashboard_is_there_for_whoever_looks():
-    plan = select_cluster("threads", workers=1, memory_bytes=8 << 30)
+    plan = one_worker("threads")
     with open_cluster(plan) as (_, cluster):
         link = offer_dashboard(cluster.scheduler)
         assert link.startswith("http://127.0.0.1:")
@@ -167,7 +178,7 @@ def test_an_address_without_a_scheduler_is_a_usage_error(tiny, monkeypatch):
 
 
 def test_a_cluster_is_closed_after_an_error_too():
-    plan = select_cluster("local", workers=1, memory_bytes=8 << 30)
+    plan = one_worker("local")
 
     def fail_inside() -> None:
         with open_cluster(plan):
@@ -193,15 +204,19 @@ def test_a_well_that_kills_its_workers_crashes_and_the_others_are_done(tiny):
 
 
 @pytest.mark.slow
-def test_a_well_over_its_time_is_failed_and_its_worker_restarted(tiny):
-    tiny.misbehave("A01", "sleep")
-    result = tiny("A01 A02 A03", cluster="local", workers=1, timeout_s=1.5)
+@pytest.mark.parametrize("how", ["sleep", "hang"])
+def test_a_well_over_its_time_is_failed_and_its_worker_restarted(tiny, how):
+    tiny.misbehave("A01", how)
+    result = tiny("A01 A02 A03", cluster="local", workers=1, timeout_s=4, retries=1)
     statuses = {o.well: (o.status, o.error) for o in result.outcomes}
     assert statuses == {
         "A01": ("failed", "TimeoutError"),
         "A02": ("done", None),
         "A03": ("done", None),
     }
+    assert "longer than the 4 s" in result.failures[0].message
+    if how == "sleep":
+        assert tiny.kinds().count(("well_started", "A01")) == 2
 
 
 @pytest.mark.slow
@@ -254,6 +269,28 @@ def test_a_running_cluster_is_used_and_left_running(tiny):
         assert client.submit(sum, [1, 2]).result(timeout=20) == 3
 
 
+def test_a_scheduler_with_certificates_is_reached_by_a_profile(tiny, tmp_path):
+    pytest.importorskip("cryptography", reason="certificates are made with it")
+    made = Security.temporary()
+    files = {"ca_file": made.tls_ca_file, "cert": made.tls_client_cert, "key": made.tls_client_key}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tls://",
+        security=made,
+        host="127.0.0.1",
+        dashboard_address=None,
+    ) as cluster:
+        listed = "".join(f"\n  {name}: {tmp_path / name}" for name in files)
+        profile = tmp_path / "lab.yaml"
+        address = cluster.scheduler_address
+        profile.write_text(f"kind: address\naddress: {address}\nsecurity:{listed}\n")
+        assert tiny(cluster=profile).counts == {"done": 3}
+
+
 def test_the_memory_of_a_worker_is_shared_by_its_threads():
     plan = tiny_plan()
     big = plan.replace(segments=(replace(plan.segments[0], projected_bytes=1 << 30),))
@@ -261,9 +298,9 @@ def test_the_memory_of_a_worker_is_shared_by_its_threads():
         in_process_cluster(threads=4, memory_limit=2 << 30) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        assert _memory_per_worker(client, plan) == (2 << 30) // 4
+        assert WorkerCensus(client, plan, print).memory_per_task() == (2 << 30) // 4
         with pytest.raises(PlanRefusedError, match=r"needs 1.0 GiB, .* has 0.5 GiB"):
-            _memory_per_worker(client, big)
+            WorkerCensus(client, big, print).memory_per_task()
 
 
 def test_runs_that_share_a_scheduler_hear_of_their_own_wells_only(tiny, tmp_path):
@@ -322,8 +359,9 @@ def test_threads_leave_the_users_process_as_it_was(tiny, monkeypatch):
 def test_a_script_without_a_guard_is_told_so(tmp_path):
     script = tmp_path / "naked.py"
     script.write_text(
-        "from hcsflow.execute.clusters import open_cluster, select_cluster\n"
-        "with open_cluster(select_cluster('local', workers=1, memory_bytes=8 << 30)): pass\n"
+        "from hcsflow.execute.clusters import open_cluster\n"
+        "from hcsflow.execute.clusterplan import ClusterPlan\n"
+        "with open_cluster(ClusterPlan('local', {'n_workers': 1})): pass\n"
     )
     ran = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
@@ -332,23 +370,13 @@ def test_a_script_without_a_guard_is_told_so(tmp_path):
     assert "would run itself again" in ran.stderr
 
 
-def test_default_workers_fit_cores_wells_and_memory():
-    sizes = {"memory_bytes": 16 << 30, "projected_bytes": 3 << 30}
-    assert default_workers(cores=8, wells=384, **sizes) == 4
-    assert default_workers(cores=2, wells=384, **sizes) == 2
-    assert default_workers(cores=8, wells=1, **sizes) == 1
-    assert default_workers(cores=8, wells=0, memory_bytes=1, projected_bytes=1) == 1
-
-
-def test_choosing_a_cluster_is_pure():
-    plan = select_cluster("local", workers=3, memory_bytes=6 << 30)
-    assert plan.kwargs["memory_limit"] == 2 << 30
-    assert plan.kwargs["n_workers"] == 3
-    assert select_cluster("tcp://a:1", workers=1, memory_bytes=1).target == "tcp://a:1"
+def test_options_that_make_no_sense_are_refused(tiny):
     with pytest.raises(UsageError, match="dask Client"):
-        select_cluster(3, workers=1, memory_bytes=1)
+        tiny(cluster=3)
     with pytest.raises(UsageError, match="workers"):
         RunOptions(workers=0)
+    with pytest.raises(UsageError, match=r"tls://127.0.0.1:9 asks for certificates"):
+        tiny(cluster="tls://127.0.0.1:9")
 
 
 def test_prestart_returns_at_once():

@@ -11,7 +11,7 @@ import pytest
 from tiny_task import tiny_manifest, tiny_plan
 
 from hcsflow.errors import FencedError, OutputLockedError
-from hcsflow.execute.lock import live_holder, locked
+from hcsflow.execute.lock import cancel_run, live_holder, locked
 from hcsflow.graph.commit import commit_unit, unit_scratch, well_folder
 from hcsflow.graph.plugin import Bundle
 from hcsflow.journal import ControlFolder, JournalEntry, ObjectRecord, Outcome, read_epoch
@@ -19,7 +19,7 @@ from hcsflow.journal import ControlFolder, JournalEntry, ObjectRecord, Outcome, 
 HOLD = """
 import sys, time
 from pathlib import Path
-from hcsflow.execute.lock import locked
+from hcsflow.execute.lock import cancel_run, locked
 with locked(Path(sys.argv[1])) as lock:
     print(lock.epoch, flush=True)
     time.sleep(60)
@@ -139,3 +139,45 @@ def test_a_unit_that_lacks_an_object_is_not_committed(tmp_path):
         with pytest.raises(Exception, match="expected 4 bytes before the commit, found 2"):
             commit_unit(bundle, "A01", "", unit, entry)
     assert not (out / "images.zarr").exists()
+
+
+def test_a_run_is_cancelled_from_another_host_by_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("hcsflow.execute.lock.HEARTBEAT_S", 0.05)
+    with pytest.raises(KeyboardInterrupt), locked(tmp_path) as lock:  # noqa: PT012
+        holder = json.loads(ControlFolder(tmp_path).lock.read_text())
+        monkeypatch.setattr("hcsflow.execute.lock.socket.gethostname", lambda: "elsewhere")
+        assert holder["host"] != "elsewhere"
+        assert cancel_run(tmp_path) is True
+        time.sleep(20)
+    monkeypatch.undo()
+    assert lock.epoch < read_epoch(ControlFolder(tmp_path))
+    assert cancel_run(tmp_path) is False
+
+
+def test_a_commit_that_was_stopped_midway_is_told_of_and_not_waited_for_for_ever(
+    tmp_path, monkeypatch
+):
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr("hcsflow.graph.commit.GATE_WAIT_S", 0.2)
+    control = ControlFolder(tmp_path)
+    control.root.mkdir()
+    with control.gate.open("w") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_SH)
+        with pytest.raises(OutputLockedError, match="in the middle of a commit"), locked(tmp_path):
+            pass
+    with locked(tmp_path) as lock:
+        assert lock.epoch == 1
+
+
+def test_the_client_of_a_run_that_was_taken_over_writes_nothing(tiny):
+    control = ControlFolder(tiny.output)
+
+    def take_over(event):
+        if event.kind == "well_done" and event.well == "A02":
+            control.epoch.write_text("77")
+
+    tiny.listen = take_over
+    with pytest.raises(FencedError):
+        tiny("A01 A02", cluster="serial")
+    assert not (tiny.output / "hcsflow_metadata.json").exists()
+    assert not (tiny.output / "results").exists()

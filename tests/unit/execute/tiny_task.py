@@ -1,5 +1,6 @@
 """What workers run in these tests. A module of its own, so that they can import it."""
 
+import ctypes
 import os
 import signal
 import time
@@ -157,6 +158,8 @@ def _misbehave(plate: Path, well: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if "sleep" in asked:
         time.sleep(60)
+    if "hang" in asked:
+        ctypes.PyDLL(None).sleep(60)  # holds the interpreter's lock: no thread answers
     if "nap" in asked:
         time.sleep(1)
 
