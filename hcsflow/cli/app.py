@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hcsflow.cli import demo, machine, outputs, plates, runs
+from hcsflow.cli import demo, machine, outputs, plates, runs, settings
 
 __all__ = ["app"]
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, plates, runs, outputs, machine):
+for module in (demo, plates, runs, outputs, settings, machine):
     module.register(app)
 
 

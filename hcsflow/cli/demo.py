@@ -38,7 +38,7 @@ def demo(
     as_json: o.JsonFlag = False,
 ) -> None:
     """Make a small plate with known nuclei and two faults, count, and check the result."""
-    from hcsflow.execute.clusters import prestart
+    from hcsflow.execute.forkserver import prestart
 
     _claim(output)
     prestart()  # processes start while the plate is written
@@ -106,7 +106,9 @@ def _run(folder: Path) -> Plan:
     from hcsflow.view.progress import RunProgress
     from hcsflow.view.record import write_command
 
-    plan = compile_plan("count-nuclei", open_plate(folder / PLATE), output=folder / RESULTS)
+    plan = compile_plan(
+        "count-nuclei", open_plate(folder / PLATE), output=(folder / RESULTS).resolve()
+    )
     with RunProgress(err()) as progress:
         run = plan.run("local", on_event=progress)
     place = [str(folder / PLATE), "-o", str(folder / RESULTS)]

@@ -17,11 +17,12 @@ _noted: list[int] = []
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(*, ends_process: bool = False) -> Iterator[None]:
     """Let SIGTERM end the block as Ctrl-C does.
 
     Once either has come the block ends with `KeyboardInterrupt`, also where a half-done import
-    turned it into another error, or nothing came of it.
+    turned it into another error, or nothing came of it. With ``ends_process`` another one is
+    ignored after the block: the process is about to end, and shall say how.
     """
     _noted.clear()
     if threading.current_thread() is not threading.main_thread():
@@ -41,8 +42,9 @@ def interruptible() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
+        is_ending = ends_process and bool(_noted)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if is_ending else handler)
         _noted.clear()
 
 

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with interruptible():
+        with interruptible(ends_process=arguments is None):
             status = _run(given)
     except KeyboardInterrupt:
         status = INTERRUPTED

@@ -28,17 +28,55 @@ def status(output: o.OutputArgument, *, as_json: o.JsonFlag = False) -> None:
     from hcsflow.execute.status import read_status
     from hcsflow.view.text import render_status
 
-    emit(_status(read_status(output)), as_json=as_json, render=render_status, soft_wrap=True)
+    found = read_status(output)
+    document = _status(found) | {"running": _running(found)}
+    emit(document, as_json=as_json, render=render_status, soft_wrap=True)
+
+
+def _running(found: Status) -> dict[str, Any] | None:
+    """Describe the run that is alive: where, since when, its open wells and steps, its rate."""
+    import time
+    from datetime import UTC, datetime
+
+    from hcsflow.journal import ControlFolder, read_log
+    from hcsflow.view.tally import tally_of
+
+    holder = found.running
+    if holder is None:
+        return None
+    tally, begun = tally_of(read_log(ControlFolder(found.output)))
+    if begun.get("epoch") != holder.epoch:  # it holds the output and has not begun yet
+        tally, begun = type(tally)(), {}
+    rate, left = tally.rate(time.time()), tally.seconds_left(time.time())
+    return {
+        "host": holder.host,
+        "pid": holder.pid,
+        "since": datetime.fromtimestamp(holder.started, UTC).isoformat(timespec="seconds"),
+        "detached": bool(begun.get("detached")),
+        "cluster": begun.get("cluster"),
+        "workers": tally.workers,
+        "waiting": tally.is_waiting,
+        "dashboard": tally.dashboard,
+        "tunnel": tally.tunnel,
+        "open": dict(tally.running),
+        "steps": [
+            {"step": name, "through": step.through, "at": tally.at_step(name),
+             "seconds_per_well": step.seconds_per_well}
+            for name, step in tally.steps.items()
+        ],
+        "wells_per_minute": 60 * rate if rate else None,
+        "seconds_left": left,
+    }  # fmt: skip
 
 
 def _status(found: Status) -> dict[str, Any]:
-    holder = found.running
+    from hcsflow.execute.estimates import seconds_left
+
     return {
         "schema": "hcsflow.status/1",
         "output": str(found.output),
         "pipeline": found.pipeline,
         "plate": found.plate,
-        "running": None if holder is None else {"host": holder.host, "pid": holder.pid},
         "wells": len(found.wells),
         "done": list(found.done),
         "failed": list(found.failed),
@@ -46,12 +84,13 @@ def _status(found: Status) -> dict[str, Any]:
         "objects": found.objects,
         "nbytes": found.nbytes,
         "seconds": round(found.seconds, 3),
+        "seconds_left": seconds_left(found.output, found.pending),
         "left_out": left_out(found.output),
     }
 
 
 def left_out(output: Path) -> list[str]:
-    """Return stored wells that plate and tables do not list, as other steps made them."""
+    """Return stored wells that plate and tables do not list, made with other settings."""
     from hcsflow.journal import ControlFolder, read_entries, read_json
 
     control = ControlFolder(output)

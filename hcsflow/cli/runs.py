@@ -9,11 +9,14 @@ import typer
 
 from hcsflow.cli import options as o
 from hcsflow.cli.console import emit, err
+from hcsflow.cli.detached import tell_detached
 from hcsflow.cli.interrupts import raise_if_interrupted
 from hcsflow.cli.outputs import left_out
 from hcsflow.errors import HcsflowError, OutputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hcsflow.journal import Event
     from hcsflow.session.plan import Plan
     from hcsflow.session.run import Run
@@ -26,7 +29,7 @@ ENVIRONMENT = (
     "VFS_PERSISTENT_STORAGE_ROOT_PATH, ZARR_STORE_NAME, ZARR_COMPRESSOR, ZARR_COMPRESSION_LEVEL, "
     "ZARR_SHUFFLE, ZARR_CHUNK_STRATEGY, ZARR_FIELD_LAYOUT, ZARR_NGFF_VERSION, "
     "ZARR_OME_ZARR_METADATA, ZARR_WRITE_PLATE_METADATA, ZARR_PYRAMID, NUM_WORKERS, MISSING, "
-    "FILL_VALUE, CLUSTER, DEBUG or NO_GPU."
+    "FILL_VALUE, INPUT_IDENTITY, CLUSTER, DEBUG or NO_GPU."
 )
 """Written out, because help must not import the settings; a test holds it against them."""
 
@@ -37,58 +40,30 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=ENVIRONMENT)(run)
 
 
-def plan(  # noqa: PLR0913 - a command's options are its parameters
-    pipeline: o.PipelineArgument,
-    plate: o.PlateArgument,
-    output: o.OutputOption,
+@o.with_request
+def plan(
+    request: o.Request,
     *,
-    workers: o.WorkersOption = None,
-    wells: o.Wells = None,
-    settings: o.Set = None,
-    config: o.ConfigFile = None,
-    chunks: o.ChunksOption = None,
-    layout: o.LayoutOption = None,
-    ngff: o.NgffOption = None,
-    missing: o.MissingOption = None,
-    fill_value: o.FillValue = None,
-    acquisition: o.Acquisition = None,
-    pixel_size_um: o.PixelSize = None,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Measure on a worker; not there yet, refused.")
+        bool,
+        typer.Option("--probe", help="Run a few wells on one local worker, and measure them."),
     ] = False,
     as_json: o.JsonFlag = False,
 ) -> None:
-    """Say what a run would do: steps, tasks, objects, bytes, memory. Reads no pixel."""
-    if probe:
-        from hcsflow.errors import PlanRefusedError
-
-        raise PlanRefusedError(
-            "--probe cannot measure yet: a plan's figures are projected from contracts",
-            hint="run two wells with --wells and look at the report's times",
-        )
-    compiled = compile_request(
-        o.Request(
-            pipeline=pipeline,
-            plate=plate,
-            output=output,
-            workers=workers,
-            wells=o.split_wells(wells),
-            parameters=o.parse_settings(settings),
-            config=o.layered_config(
-                config, chunks=chunks, layout=layout, ngff=ngff, missing=missing, fill=fill_value
-            ),
-            acquisition=acquisition,
-            pixel_size_um=pixel_size_um,
-        )
-    )
-    emit(compiled.summary(), as_json=as_json, render=lambda _: compiled.explain())
+    """Say what a run would do: steps, tasks, objects, bytes, memory, time. Writes nothing."""
+    compiled = compile_request(request)
+    known = compiled.probe().forecast if probe else compiled.forecast()
+    document = compiled.summary(known)
+    emit(document, as_json=as_json, render=lambda _: compiled.explained_with(known))
 
 
-def compile_request(request: o.Request) -> Plan:
-    """Compile what the command line asked for."""
+def compile_request(request: o.Request, *, fresh: bool = False) -> Plan:
+    """Compile what the command line asked for; ``fresh`` disregards what the output holds."""
     from hcsflow.session.plan import compile as compile_plan
     from hcsflow.session.plate import open_plate
 
+    config, wells = request.sources(), o.split_wells(request.wells)  # before the plate is read
+    parameters = o.parse_settings(request.settings)
     opened = open_plate(
         request.plate, acquisition=request.acquisition, pixel_size_um=request.pixel_size_um
     )
@@ -96,36 +71,21 @@ def compile_request(request: o.Request) -> Plan:
         request.pipeline,
         opened,
         output=request.output,
-        config=request.config,
-        parameters=request.parameters,
-        wells=request.wells,
+        resources=request.cluster,
+        config=config,
+        parameters=parameters,
+        wells=wells,
         workers=request.workers,
+        fresh=fresh,
+        granularity=request.granularity.value,
     )
 
 
+@o.with_request
 def run(  # noqa: PLR0913 - a command's options are its parameters
     context: typer.Context,
-    pipeline: o.PipelineArgument,
-    plate: o.PlateArgument,
-    output: o.OutputOption,
+    request: o.Request,
     *,
-    cluster: Annotated[
-        str,
-        typer.Option(
-            envvar="HCSFLOW_CLUSTER", help="'local' (processes), 'threads' or 'tcp://host:port'."
-        ),
-    ] = "local",
-    workers: o.WorkersOption = None,
-    wells: o.Wells = None,
-    settings: o.Set = None,
-    config: o.ConfigFile = None,
-    chunks: o.ChunksOption = None,
-    layout: o.LayoutOption = None,
-    ngff: o.NgffOption = None,
-    missing: o.MissingOption = None,
-    fill_value: o.FillValue = None,
-    acquisition: o.Acquisition = None,
-    pixel_size_um: o.PixelSize = None,
     retries: Annotated[int, typer.Option(min=0, help="Times a failed well is tried again.")] = 0,
     timeout: Annotated[
         float | None, typer.Option(min=0.0, help="Longest that one well may take, in seconds.")
@@ -139,64 +99,78 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
     no_report: Annotated[
         bool, typer.Option("--no-report", help="Do not write report.html.")
     ] = False,
+    performance_report: Annotated[
+        Path | None,
+        typer.Option(
+            "--performance-report", metavar="FILE", help="Write Dask's own report, as HTML."
+        ),
+    ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach", help="Go on without this terminal; see `hcsflow status`, `cancel`."
+        ),
+    ] = False,
+    detached: Annotated[bool, typer.Option("--detached", hidden=True)] = False,
     as_json: o.JsonFlag = False,
 ) -> None:
     """Run a pipeline on a plate. Wells that are whole already are skipped."""
-    if cluster == "local":
-        from hcsflow.execute.clusters import prestart
+    if detach:
+        raise typer.Exit(tell_detached(context.find_root().obj, request, as_json=as_json))
+    if request.cluster == "local":
+        from hcsflow.execute.forkserver import prestart
 
         prestart()  # processes start while the plan is compiled
-    compiled = compile_request(
-        o.Request(
-            pipeline=pipeline,
-            plate=plate,
-            output=output,
-            workers=workers,
-            wells=o.split_wells(wells),
-            parameters=o.parse_settings(settings),
-            config=o.layered_config(
-                config, chunks=chunks, layout=layout, ngff=ngff, missing=missing, fill=fill_value
-            ),
-            acquisition=acquisition,
-            pixel_size_um=pixel_size_um,
-        )
-    )
+    compiled = compile_request(request, fresh=fresh)
     done = _run_shown(
         compiled,
-        _absolute(["hcsflow", *context.find_root().obj], pipeline, plate, output, config),
-        cluster=cluster,
-        workers=workers,
+        _absolute(
+            ["hcsflow", *context.find_root().obj],
+            request.pipeline,
+            *(request.plate, request.config, request.profile),
+            output=(request.output, compiled.output),
+        ),
+        cluster=request.cluster,
+        workers=request.workers,
         retries=retries,
         timeout_s=timeout,
         fail_fast=fail_fast,
         fresh=fresh,
+        performance_report=performance_report,
+        detached=detached,
     )
     if not no_report:
         done.report()
     raise typer.Exit(_tell_end(done, as_json=as_json))
 
 
-def _absolute(arguments: list[str], pipeline: str, *paths: Path | None) -> list[str]:
+def _absolute(
+    arguments: list[str], pipeline: str, *paths: Path | None, output: tuple[Path, Path]
+) -> list[str]:
     """Return a command line that means the same from any folder: its paths made absolute.
+
+    ``output`` is the output folder as given, and where it lies.
 
     Examples
     --------
-    >>> _absolute(["demo", "/a/", "--output=/b"], "demo", Path("/a"), Path("/b"))
-    ['demo', '/a', '--output=/b']
+    >>> words = ["demo", "/a/", "--output=b"]
+    >>> _absolute(words, "demo", Path("/a"), output=(Path("b"), Path("/root/b")))
+    ['demo', '/a', '--output=/root/b']
     """
-    known = {path for path in paths if path is not None}
+    known = {path: path for path in paths if path is not None} | dict([output])
     if Path(pipeline).suffix and Path(pipeline).is_file():
-        known.add(Path(pipeline))
+        known[Path(pipeline)] = Path(pipeline)
     elif pipeline in arguments:  # the name of a ready one, whatever folders are called
         place = arguments.index(pipeline) + 1
-        return arguments[:place] + _absolute(arguments[place:], "", *paths)
+        return arguments[:place] + _absolute(arguments[place:], "", *paths, output=output)
     return [_absolute_word(word, known) for word in arguments]
 
 
-def _absolute_word(word: str, known: set[Path]) -> str:
+def _absolute_word(word: str, known: Mapping[Path, Path]) -> str:
     """Return a path, or an option with ``=`` and a path, in full; other words as they are."""
     option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
-    return f"{option}{equals}{Path(value).resolve()}" if Path(value) in known else word
+    place = known.get(Path(value))
+    return word if place is None else f"{option}{equals}{place.resolve()}"
 
 
 def _run_shown(compiled: Plan, arguments: list[str], **options: Any) -> Run:
@@ -210,6 +184,12 @@ def _run_shown(compiled: Plan, arguments: list[str], **options: Any) -> Run:
             raise_if_interrupted()
             if event.kind == "run_started":  # the output folder is ours from here on
                 write_command(compiled.output, arguments)
+            elif event.kind == "cluster_started" and event.data.get("tunnel"):
+                err().print(
+                    f"dashboard: {event.data['dashboard']}, seen from elsewhere with\n"
+                    f"  {event.data['tunnel']}",
+                    soft_wrap=True,
+                )
             progress(event)
 
         try:

@@ -107,20 +107,34 @@ class OutputLock:
             )
 
     def release(self) -> None:
-        """Give the output free; tasks of this run that are still about cannot commit any more."""
+        """Give the output free; tasks of this run that are still about cannot commit any more.
+
+        Where one of them is stopped in the middle of a commit the lock stays, as that of a process
+        that will be dead.
+        """
         self._stop.set()
         self._heart.join(timeout=HEARTBEAT_S)
-        with commits_shut_out(self._control):
-            if read_epoch(self._control) == self.epoch:
-                _write_epoch(self._control, self.epoch + 1)
-            if _read_holder(self._control) == self._holder:
-                self._control.lock.unlink(missing_ok=True)
+        with suppress(OutputLockedError), commits_shut_out(self._control):
+            try:
+                _cancel_request(self._control).unlink(missing_ok=True)
+                if read_epoch(self._control) == self.epoch:
+                    _write_epoch(self._control, self.epoch + 1)
+            finally:  # also on a full disk
+                if _read_holder(self._control) == self._holder:
+                    self._control.lock.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
             with suppress(OSError):
                 if _read_holder(self._control) == self._holder:
                     os.utime(self._control.lock)
+                    self._heed_cancel()
+
+    def _heed_cancel(self) -> None:
+        request = _cancel_request(self._control)
+        if read_json(request) == self.epoch:
+            request.unlink(missing_ok=True)
+            os.kill(self._holder.pid, signal.SIGINT)
 
 
 @contextmanager
@@ -149,21 +163,21 @@ def live_holder(output: Path) -> Holder | None:
 def cancel_run(output: Path) -> bool:
     """Interrupt the run on an output as Ctrl-C would; False if none is alive.
 
-    Raises
-    ------
-    OutputLockedError
-        If it is alive on another host, where it cannot be reached.
+    One on another host is asked by a file, which it sees within `HEARTBEAT_S`.
     """
     holder = live_holder(output)
     if holder is None:
         return False
-    if not holder.is_here:
-        raise OutputLockedError(
-            f"the run on {output} is process {holder.pid} of {holder.host}",
-            hint=f"cancel it there: ssh {holder.host} kill -INT {holder.pid}",
-        )
-    os.kill(holder.pid, signal.SIGINT)
+    if holder.is_here:
+        os.kill(holder.pid, signal.SIGINT)
+    else:
+        write_text_atomic(_cancel_request(ControlFolder(output)), str(holder.epoch))
     return True
+
+
+def _cancel_request(control: ControlFolder) -> Path:
+    """Return the file that asks the run of the epoch in it to stop."""
+    return control.root / "cancel"
 
 
 def _acquire(control: ControlFolder) -> OutputLock:
@@ -175,13 +189,31 @@ def _acquire(control: ControlFolder) -> OutputLock:
         epoch = max(read_epoch(control), held.epoch if held else 0) + 1
         holder = _this_process(epoch)
         try:
-            handle = os.open(control.lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            _publish(control, holder)
+            _write_epoch(control, epoch)
         except FileExistsError:
             raise _locked_error(control, _read_holder(control)) from None
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(holder), file)
-        _write_epoch(control, epoch)
+        except OSError:  # or this process would seem to hold it for as long as it lives
+            control.lock.unlink(missing_ok=True)
+            raise
     return OutputLock(control, holder)
+
+
+def _publish(control: ControlFolder, holder: Holder) -> None:
+    """Make the lock file, whole at once: a torn one would seem to be of a run that is alive."""
+    draft = control.lock.with_name(f".lock.{socket.gethostname()}-{os.getpid()}.tmp")
+    try:
+        draft.write_text(json.dumps(asdict(holder)), encoding="utf-8")
+        try:
+            control.lock.hardlink_to(draft)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            handle = os.open(control.lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(asdict(holder), file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _is_live(control: ControlFolder, holder: Holder | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import time
 import traceback
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +15,9 @@ from dask import annotate
 from distributed import Client, Future, KilledWorker
 
 from hcsflow.errors import FencedError
-from hcsflow.graph.build import Key, Task, build_graph, final_keys
+from hcsflow.execute.overtime import Overtime
+from hcsflow.graph.build import Key, Task, build_graph, final_keys, task_resources
+from hcsflow.graph.handover import outcome_of
 from hcsflow.graph.worker import topic_of
 from hcsflow.journal import Outcome
 from hcsflow.plan import Plan
@@ -23,7 +25,13 @@ from hcsflow.plan import Plan
 __all__ = ["WellLoop"]
 
 POLL_S = 0.5
-WATCH_S = 1.0
+RESTART_S = 30.0
+GATHER_S = 0.02
+"""How long the news of other wells are waited for, so that results are fetched together."""
+
+FETCH_S = 2.0
+"""How long all else waits for one result: a function may keep its worker from answering."""
+
 RESULT_TIMEOUT_S = 60.0
 NOT_DONE = ("pending", "lost")
 
@@ -39,6 +47,7 @@ class _Submission:
     keys: frozenset[Key]
     future: Future
     is_timed_out: bool = False
+    waited_s: float = 0.0
 
 
 class WellLoop:
@@ -56,6 +65,8 @@ class WellLoop:
         Stands for the plate in the keys.
     task : callable or None
         What runs a segment; None is `hcsflow.graph.tasks.run_segment`.
+    look : callable
+        Called about once a second while wells are open; what it raises ends the run.
 
     Notes
     -----
@@ -65,22 +76,33 @@ class WellLoop:
     """
 
     def __init__(
-        self, client: Client, plan: Plan, *, plan_id: str, label: str, task: Task | None = None
+        self,
+        client: Client,
+        plan: Plan,
+        *,
+        plan_id: str,
+        label: str,
+        task: Task | None = None,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._plan = plan
         self._plan_id = plan_id
         self._label = label
         self._task = task
+        self._look = look
         self._open: dict[str, _Submission] = {}
         self._news: queue.SimpleQueue[_Submission | StepEvent] = queue.SimpleQueue()
-        self._running_since: dict[Key, float] = {}
-        self._watched = 0.0
+        self._overtime: Overtime | None = None
+        self._steps: dict[str, str] = {}
+        self._todo: Mapping[str, Sequence[str]] = {}
 
     def run(
-        self, wells: Sequence[str], *, retries: int, timeout_s: float | None
+        self, todo: Mapping[str, Sequence[str]], *, retries: int, timeout_s: float | None
     ) -> Generator[Outcome | StepEvent, None, None]:
         """Process wells; yield an outcome for each, and what workers tell meanwhile.
+
+        ``todo`` names the segments to run, by well.
 
         Closing the generator cancels what is still to do; functions at work are not interrupted.
 
@@ -90,16 +112,18 @@ class WellLoop:
             If a task finds that another run holds the output.
         """
         crashed: list[Outcome] = []
+        self._todo = todo
+        self._overtime = Overtime(self._client, timeout_s) if timeout_s is not None else None
         with self._listening():
             try:
-                self._submit(wells, attempt=0)
-                yield from self._drain(retries, timeout_s, crashed)
-                yield from self._second_chances(crashed, retries, timeout_s)
+                self._submit(todo, attempt=0)
+                yield from self._drain(retries, crashed)
+                yield from self._second_chances(crashed, retries)
             finally:
                 self._cancel_open()
 
     def _second_chances(
-        self, crashed: list[Outcome], retries: int, timeout_s: float | None
+        self, crashed: list[Outcome], retries: int
     ) -> Iterator[Outcome | StepEvent]:
         if len(crashed) < 2:
             yield from crashed
@@ -107,100 +131,158 @@ class WellLoop:
         for outcome in crashed:
             again: list[Outcome] = []
             self._submit([outcome.well], attempt=retries + 1)
-            yield from self._drain(0, timeout_s, again)
+            yield from self._drain(0, again)
             yield from again
 
-    def _drain(
-        self, retries: int, timeout_s: float | None, crashed: list[Outcome]
-    ) -> Iterator[Outcome | StepEvent]:
+    def _drain(self, retries: int, crashed: list[Outcome]) -> Iterator[Outcome | StepEvent]:
         """Yield until nothing is open; wells whose worker kept dying go to ``crashed``."""
         while self._open:
             news = self._next_news()
-            if timeout_s is not None:
-                self._restart_late(timeout_s)
-            if isinstance(news, dict):
-                yield news
-            if not isinstance(news, _Submission) or self._open.get(news.well) is not news:
-                continue
-            if news.future.status in NOT_DONE and not news.is_timed_out:
-                self._watch(news)
-                continue
-            del self._open[news.well]
-            outcome = self._outcome(news)
-            news.future.release()  # or Dask would do the well again if this worker died later
-            if outcome.status in ("failed", "crashed") and news.attempt < retries and self._is_up:
-                self._submit([news.well], attempt=news.attempt + 1)
-            elif outcome.error == KilledWorker.__name__:
-                crashed.append(outcome)
-            else:
-                yield outcome
+            self._look()
+            self._restart_late()
+            results = self._results(news)
+            for item in news:
+                if isinstance(item, dict):
+                    self._note(item)
+                    yield item
+                    continue
+                outcome = self._settled(item, results, retries)
+                if outcome is not None and outcome.error == KilledWorker.__name__:
+                    crashed.append(outcome)
+                elif outcome is not None:
+                    yield outcome
+
+    def _settled(
+        self, item: _Submission, results: Mapping[str, Any], retries: int
+    ) -> Outcome | None:
+        """Return what became of a well; None where it is not over: still at work, or once more."""
+        if self._open.get(item.well) is not item:
+            return None
+        if item.future.status in NOT_DONE and not item.is_timed_out:
+            self._watch(item)
+            return None
+        outcome = self._outcome(item, results)
+        if outcome is None:
+            self._news.put(item)
+            return None
+        del self._open[item.well]
+        item.future.release()  # or Dask would do the well again if this worker died later
+        if outcome.status in ("failed", "crashed") and item.attempt < retries and self._is_up:
+            self._submit([item.well], attempt=item.attempt + 1)
+            return None
+        return outcome
 
     @property
     def _is_up(self) -> bool:
         return bool(self._client.status == "running")
 
-    def _next_news(self) -> _Submission | StepEvent | None:
-        try:
-            return self._news.get(timeout=POLL_S)
-        except queue.Empty:
-            return None
+    def _next_news(self) -> list[_Submission | StepEvent]:
+        """Wait for news; return all there are."""
+        found: list[_Submission | StepEvent] = []
+        with suppress(queue.Empty):
+            found.append(self._news.get(timeout=POLL_S))
+            if len(self._open) > 1:
+                time.sleep(GATHER_S)
+            while True:
+                found.append(self._news.get_nowait())
+        return found
+
+    def _results(self, news: Iterable[_Submission | StepEvent]) -> dict[str, Any]:
+        """Fetch results of several wells at once: one by one takes longer than a small well."""
+        futures = {
+            item.well: item.future
+            for item in news
+            if isinstance(item, _Submission) and item.future.status == "finished"
+            if not item.waited_s
+        }
+
+        async def fetch() -> dict[str, Any]:
+            found: dict[str, Any] = await self._client.gather(futures, asynchronous=True)
+            return found
+
+        found: dict[str, Any] = {}
+        if len(futures) > 1:
+            with suppress(KilledWorker, CancelledError, TimeoutError, OSError):
+                found = self._client.sync(fetch, callback_timeout=FETCH_S)
+        return found
 
     def _submit(self, wells: Iterable[str], *, attempt: int) -> None:
-        wells = list(wells)
+        todo = {well: self._todo[well] for well in wells}
         graph = build_graph(
-            self._plan_id, self._plan, wells, attempt=attempt, label=self._label, task=self._task
+            self._plan_id, self._plan, todo, attempt=attempt, label=self._label, task=self._task
         )
-        keys = final_keys(self._plan, wells, attempt=attempt, label=self._label)
+        keys = final_keys(self._plan, todo, attempt=attempt, label=self._label)
         place = {well: -number for number, well in enumerate(self._plan.plate.wells)}
-        with annotate(priority=lambda key: place[key[2]]):
+        needs = {segment.name: task_resources(segment) for segment in self._plan.segments}
+        with annotate(priority=lambda key: place[key[2]], resources=lambda key: needs[str(key[0])]):
             futures = self._client.get(graph, list(keys.values()), sync=False)
+        chains: dict[str | int, list[Key]] = {}
+        for key in graph:
+            chains.setdefault(key[2], []).append(key)
         for well, future in zip(keys, futures, strict=True):
-            chain = frozenset(key for key in graph if key[2] == well)
-            submission = _Submission(well, attempt, chain, future)
+            submission = _Submission(well, attempt, frozenset(chains[well]), future)
             self._open[well] = submission
+            if self._overtime is not None:
+                self._overtime.forget(well)
             self._watch(submission)
 
     def _watch(self, item: _Submission) -> None:
         """Have the future put into the news once it is done; again if its result got lost."""
         item.future.add_done_callback(lambda _: self._news.put(item))
 
-    def _outcome(self, item: _Submission) -> Outcome:
+    def _outcome(self, item: _Submission, results: Mapping[str, Any]) -> Outcome | None:
+        """Return what became of a well; None while the worker that knows it does not answer."""
         future, segment = item.future, self._plan.segments[-1].name
         if item.is_timed_out:
-            return _failure(item.well, segment, "TimeoutError", "took longer than the timeout")
+            return self._late_outcome(item.well, segment)
         if future.status == "error":
             return _error_outcome(item.well, segment, future.exception(), future.traceback())
         try:
-            outcome: Outcome = future.result(timeout=RESULT_TIMEOUT_S)
+            known = results.get(item.well)
+            outcome = outcome_of(known or future.result(timeout=FETCH_S))
         except KilledWorker as error:
             return _error_outcome(item.well, segment, error, None)
         except (CancelledError, TimeoutError, OSError) as error:
+            item.waited_s += FETCH_S
+            if isinstance(error, TimeoutError) and item.waited_s < RESULT_TIMEOUT_S:
+                return None
             return _lost_outcome(item.well, segment, error)
         if outcome.error == FencedError.__name__:
             raise FencedError(outcome.message or "another run holds the output")
         return outcome
 
-    def _restart_late(self, timeout_s: float) -> None:
-        """Restart the workers whose task has been running for too long."""
-        now = time.monotonic()
-        if now - self._watched < WATCH_S:
-            return
-        self._watched = now
-        running = self._executing()
-        self._running_since = {key: self._running_since.get(key, now) for key in running}
-        for item in list(self._open.values()):
-            since = [self._running_since.get(key, now) for key in item.keys]
-            if not item.is_timed_out and now - min(since) > timeout_s:
-                item.is_timed_out = True
-                workers = [running[key] for key in item.keys if key in running]
-                self._client.cancel([item.future], force=True)
-                self._client.restart_workers(workers, timeout=30, raise_for_error=False)
-                self._news.put(item)
+    def _late_outcome(self, well: str, segment: str) -> Outcome:
+        limit = self._overtime.limit_s if self._overtime else 0.0
+        return Outcome(
+            well,
+            segment,
+            "failed",
+            step=self._steps.get(well),
+            error="TimeoutError",
+            message=f"took longer than the {limit:g} s that it is allowed",
+            hint="give it more with --timeout, or look at what the step waits for",
+            seconds=limit,
+        )
 
-    def _executing(self) -> dict[Key, str]:
-        """Return which worker executes which task at this moment."""
-        stacks = self._client.call_stack() or {}
-        return {key: worker for worker, found in stacks.items() for key in found}
+    def _note(self, news: StepEvent) -> None:
+        """Remember where each well is: a worker that is killed cannot say it."""
+        if news["kind"] == "well_started" and self._overtime is not None:
+            self._overtime.hear(news["well"])
+        if news["kind"] == "step":
+            self._steps[news["well"]] = news["data"]["step"]
+
+    def _restart_late(self) -> None:
+        """Restart the workers whose task has been at work for too long."""
+        if self._overtime is None:
+            return
+        waiting = {well: item.keys for well, item in self._open.items() if not item.is_timed_out}
+        with suppress(OSError, TimeoutError):  # a cluster that is gone is seen by its futures
+            for well, worker in self._overtime.late(waiting).items():
+                item = self._open[well]
+                item.is_timed_out = True
+                self._news.put(item)
+                self._client.cancel([item.future], force=True)
+                self._client.restart_workers([worker], timeout=RESTART_S, raise_for_error=False)
 
     def _cancel_open(self) -> None:
         futures = [item.future for item in self._open.values()]

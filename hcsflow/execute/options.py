@@ -20,17 +20,23 @@ class RunOptions:
     Parameters
     ----------
     cluster : str or distributed.Client
-        ``"local"``, ``"threads"``, a scheduler's address, or a client.
+        ``"serial"``, ``"threads"``, ``"local"``, ``"cuda"``, ``"slurm"`` and its like, a profile's
+        file, a scheduler's address, or a client.
     workers : int or None
         None is min(cores, wells, RAM ÷ projected peak).
     retries : int
         How often a failed well is tried again.
     timeout_s : float or None
-        Time for one well's segment, in seconds; its worker is restarted then.
+        Longest that one segment of a well may take, in seconds. Its worker is restarted then, and
+        the well has failed; needs workers that are processes.
     fail_fast : bool
         Stop at the first well that fails.
     fresh : bool
         Remove what an earlier run left, instead of resuming.
+    performance_report : Path or None
+        File for Dask's own report of the run, as HTML.
+    detached : bool
+        Whether no terminal belongs to the run; told by ``hcsflow status``.
     task : callable or None
         Runs one segment of one well; None is `hcsflow.graph.tasks.run_segment`.
     """
@@ -41,6 +47,8 @@ class RunOptions:
     timeout_s: float | None = None
     fail_fast: bool = False
     fresh: bool = False
+    performance_report: Path | None = None
+    detached: bool = False
     task: Callable[..., Outcome] | None = None
 
     def __post_init__(self) -> None:
@@ -48,7 +56,7 @@ class RunOptions:
             raise UsageError(f"workers must be at least 1, got {self.workers}")
         if self.retries < 0:
             raise UsageError(f"retries must not be negative, got {self.retries}")
-        if self.timeout_s is not None and self.timeout_s <= 0:
+        if self.timeout_s is not None and not self.timeout_s > 0:  # nor NaN
             raise UsageError(f"the timeout must be over 0 seconds, got {self.timeout_s}")
 
 

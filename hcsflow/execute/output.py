@@ -13,7 +13,14 @@ from hcsflow.errors import OutputError
 from hcsflow.journal import CONTROL, ControlFolder, read_json, write_text_atomic
 from hcsflow.plan import Plan
 
-__all__ = ["Identity", "check_output", "clear_output", "clear_scratch", "prepare_output"]
+__all__ = [
+    "Identity",
+    "check_output",
+    "check_place",
+    "clear_output",
+    "clear_scratch",
+    "prepare_output",
+]
 
 RESULTS = ("results", "report.html", "hcsflow_metadata.json")
 
@@ -23,6 +30,8 @@ DRAFTS = (
     ".hcsflow_metadata.json.*.tmp",
     f"{CONTROL}/.plan.json.*.tmp",
     f"{CONTROL}/.epoch.*.tmp",
+    f"{CONTROL}/.lock.*.tmp",
+    f"{CONTROL}/.estimates.json.*.tmp",
     f"{CONTROL}/failures/.*.json.*.tmp",
     f"{CONTROL}/journal/*/.*.json.*.tmp",
 )
@@ -72,6 +81,24 @@ def check_output(plan: Plan, plate_root: Path, output: Path, *, fresh: bool = Fa
         If plate and output lie in each other, the path is no folder, the folder holds something
         that is not hcsflow's, or it is the output of another plate or pipeline.
     """
+    check_place(plate_root, output)
+    found, wanted = Identity.of_output(output), Identity.of_plan(plan)
+    if found not in (None, wanted) and not fresh:
+        raise OutputError(
+            f"{output} belongs to another run: {_difference(found, wanted)}",
+            hint="choose another output, or remove what it holds with --fresh",
+        )
+
+
+def check_place(plate_root: Path, output: Path) -> None:
+    """Refuse an output folder by its place and its content, whatever shall be run. Reads only.
+
+    Raises
+    ------
+    OutputError
+        If plate and output lie in each other, the path is no folder, or the folder holds
+        something that is not hcsflow's.
+    """
     _check_apart(plate_root.resolve(), output.resolve())
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output} is a file, expected a folder", hint="choose another output")
@@ -82,12 +109,6 @@ def check_output(plan: Plan, plate_root: Path, output: Path, *, fresh: bool = Fa
         raise OutputError(
             f"{output} is not empty and holds no run of hcsflow",
             hint="choose an empty or new folder",
-        )
-    found, wanted = Identity.of_output(output), Identity.of_plan(plan)
-    if found not in (None, wanted) and not fresh:
-        raise OutputError(
-            f"{output} belongs to another run: {_difference(found, wanted)}",
-            hint="choose another output, or remove what it holds with --fresh",
         )
 
 
@@ -149,6 +170,8 @@ def _made_by(plan: Any) -> set[str]:
         found.add(write["store"])
         if write["output"]:
             found.add(f"{CONTROL}/journal/{write['output']}")
+        if write.get("carried"):
+            found.add(f"{write['output']}/handover")
         for table in write.get("tables", []):
             found |= {f"results/{table['name']}{suffix}" for suffix in (".parquet", ".csv")}
         found |= {f"results/{side['name']}" for side in write.get("sides", [])}

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from hcsflow.errors import HcsflowError
-from hcsflow.execute.clusters import ClusterPlan
+from hcsflow.errors import HcsflowError, UsageError
+from hcsflow.execute.clusterplan import ClusterPlan
+from hcsflow.execute.estimates import Measurements
 from hcsflow.execute.events import EventLog, Listener
 from hcsflow.execute.executor import outcomes_of
 from hcsflow.execute.finalise import finalise, list_wells
 from hcsflow.execute.lock import OutputLock, locked
 from hcsflow.execute.options import RunOptions, RunResult
 from hcsflow.execute.output import check_output, clear_output, clear_scratch, prepare_output
+from hcsflow.execute.performance import check_report_path
 from hcsflow.execute.quiet import dask_logs_to
-from hcsflow.execute.resume import Ledger, planned_wells
+from hcsflow.execute.resume import Ledger, failed_before, planned_wells
 from hcsflow.execute.select import cluster_for
+from hcsflow.graph.commit import fenced
 from hcsflow.graph.plugin import Bundle
 from hcsflow.journal import ControlFolder, Outcome, clear_failure, write_failure
 from hcsflow.plan import Plan
@@ -71,7 +77,8 @@ def run_plan(
     options = options or RunOptions()
     output, plate_root = Path(output).resolve(), Path(plate_root).resolve()
     check_output(plan, plate_root, output, fresh=options.fresh)
-    cluster_for(plan, options, len(plan.wells))
+    cluster = cluster_for(plan, options, len(plan.wells))
+    _check_report(cluster, options)
     with locked(output) as lock:
         check_output(plan, plate_root, output, fresh=options.fresh)
         if options.fresh:
@@ -79,6 +86,17 @@ def run_plan(
         prepare_output(plan, output)
         bundle = _bundle(plan, manifest, plate_root, output, lock)
         return _Run(bundle, options, lock, EventLog(ControlFolder(output), on_event)).run()
+
+
+def _check_report(cluster: ClusterPlan, options: RunOptions) -> None:
+    if options.performance_report is None:
+        return
+    if cluster.kind == "serial":
+        raise UsageError(
+            "a performance report is Dask's, and 'serial' runs without Dask",
+            hint="use the cluster 'local' or 'threads', or look at the times in report.html",
+        )
+    check_report_path(options.performance_report)
 
 
 def _bundle(
@@ -103,6 +121,7 @@ class _Run:
     lock: OutputLock
     events: EventLog
     _listed: float = field(default_factory=time.monotonic)
+    _measured: Measurements | None = None
 
     def run(self) -> RunResult:
         """Do what is left to do, then finalise, also after an interruption."""
@@ -110,12 +129,16 @@ class _Run:
         plan, output = self.bundle.plan, Path(self.bundle.output)
         ledger = Ledger(plan, output)
         wells = planned_wells(plan)
-        done = {well for well in wells if well in plan.wells and ledger.is_done(well)}
+        left = {well: ledger.segments_to_run(well) for well in plan.wells}
+        done = {well for well, names in left.items() if not names}
         list_wells(plan, output, ledger)
         outcomes = {well: self._skipped(well, ledger) for well in wells if well in done}
-        todo = [well for well in wells if well not in done]
+        todo = {well: left.get(well, ()) for well in wells if well not in done}
         try:
             self._process(todo, len(done), outcomes, ledger)
+        except BaseException as error:
+            self.events.tell("run_stopped", error=type(error).__name__)
+            raise
         finally:
             self.lock.check()
             self._finish(ledger)
@@ -127,30 +150,47 @@ class _Run:
     def _finish(self, ledger: Ledger) -> None:
         """Write what is of the whole plate, and clear what tasks left in scratch."""
         output = Path(self.bundle.output)
-        try:
-            finalise(self.bundle.plan, self.bundle.manifest, output, ledger)
-        except OSError as error:
-            raise HcsflowError(
-                f"{error.filename or output}: cannot be written: {error.strerror}",
-                hint="make room, then run the same command again: what is done is skipped",
-            ) from error
-        finally:
-            clear_scratch(output)
+        with fenced(self.bundle):
+            try:
+                if self._measured is not None:
+                    self._measured.save()
+                finalise(self.bundle.plan, self.bundle.manifest, output, ledger)
+            except OSError as error:
+                raise HcsflowError(
+                    f"{error.filename or output}: cannot be written: {error.strerror}",
+                    hint="make room, then run the same command again: what is done is skipped",
+                ) from error
+            finally:
+                clear_scratch(output)
 
     def _process(
-        self, todo: list[str], skipped: int, outcomes: dict[str, Outcome], ledger: Ledger
+        self,
+        todo: Mapping[str, Sequence[str]],
+        skipped: int,
+        outcomes: dict[str, Outcome],
+        ledger: Ledger,
     ) -> None:
         """Process wells on a cluster, filling in ``outcomes``."""
         failed = {name: (reason, file) for name, reason, file in self.bundle.plan.failed_wells}
-        tasks = [well for well in todo if well not in failed]
+        tasks = {well: names for well, names in todo.items() if well not in failed}
         cluster = cluster_for(self.bundle.plan, self.options, len(tasks))
-        workers = cluster.kwargs.get("n_workers") if tasks else 0
-        self.events.tell("run_started", wells=len(todo), skipped=skipped, workers=workers)
+        workers = cluster.workers if tasks else 0
+        self._measured = Measurements(
+            self.bundle.plan, Path(self.bundle.output), workers=workers or 1
+        )
+        self.events.tell(
+            "run_started",
+            wells=len(todo),
+            skipped=skipped,
+            workers=workers,
+            cluster=cluster.kind,
+            **self._process_facts(),
+        )
         for well in outcomes:
             self.events.tell("well_skipped", well)
         for well in todo:
             if well in failed:
-                self._settle(_failed_before(well, *failed[well]), outcomes)
+                self._settle(failed_before(well, *failed[well]), outcomes)
         if tasks and not self._must_stop(outcomes):
             with dask_logs_to(ControlFolder(Path(self.bundle.output))):
                 self._execute(cluster, tasks, outcomes, ledger)
@@ -158,15 +198,24 @@ class _Run:
             if well not in outcomes:
                 outcomes[well] = Outcome(well, "", "cancelled", message="the run was stopped")
 
+    def _process_facts(self) -> dict[str, Any]:
+        """Return where this run can be found."""
+        return {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "epoch": self.lock.epoch,
+            "detached": self.options.detached,
+        }
+
     def _execute(
         self,
         cluster: ClusterPlan,
-        wells: Sequence[str],
+        todo: Mapping[str, Sequence[str]],
         outcomes: dict[str, Outcome],
         ledger: Ledger,
     ) -> None:
         """Settle each well's outcome as it comes in, until all are or the run must stop."""
-        with closing(outcomes_of(cluster, self.bundle, self.options, wells, self.events)) as news:
+        with closing(outcomes_of(cluster, self.bundle, self.options, todo, self.events)) as news:
             for outcome in news:
                 self._settle(outcome, outcomes)
                 self._list_at_times(ledger)
@@ -177,7 +226,8 @@ class _Run:
         """Let the plates list the wells done so far, so that they can be looked at meanwhile."""
         if time.monotonic() - self._listed > LISTING_S:
             ledger.refresh()
-            list_wells(self.bundle.plan, Path(self.bundle.output), ledger)
+            with fenced(self.bundle):
+                list_wells(self.bundle.plan, Path(self.bundle.output), ledger)
             self._listed = time.monotonic()
 
     def _must_stop(self, outcomes: dict[str, Outcome]) -> bool:
@@ -186,20 +236,23 @@ class _Run:
 
     def _settle(self, outcome: Outcome, outcomes: dict[str, Outcome]) -> None:
         """Record what became of a well."""
-        self.lock.check()
-        control = ControlFolder(Path(self.bundle.output))
         outcomes[outcome.well] = outcome
-        if outcome.status in ("failed", "crashed"):
-            with suppress(OSError):  # on a full disk the event is all there is
-                write_failure(control, outcome)
-        elif outcome.status == "done":
-            clear_failure(control, outcome.well)
+        with fenced(self.bundle):
+            control = ControlFolder(Path(self.bundle.output))
+            if outcome.status in ("failed", "crashed"):
+                with suppress(OSError):  # on a full disk the event is all there is
+                    write_failure(control, outcome)
+            elif outcome.status == "done":
+                clear_failure(control, outcome.well)
+        if outcome.status == "done":
+            over = self._measured.add(outcome.well) if self._measured else None
+            if over is not None:
+                self.events.tell("over_projection", outcome.well, **over)
         self.events.tell_outcome(outcome)
 
     def _skipped(self, well: str, ledger: Ledger) -> Outcome:
         clear_failure(ControlFolder(Path(self.bundle.output)), well)
-        first = ledger.entry(self.bundle.plan.writes[-1].output, well).outcome
-        return Outcome(well, first.segment, "skipped", outputs=first.outputs, objects=first.objects)
+        return ledger.skipped(well)
 
     def _tell_end(self, result: RunResult) -> None:
         counts = result.counts
@@ -211,9 +264,3 @@ class _Run:
             cancelled=counts.get("cancelled", 0),
             seconds=result.seconds,
         )
-
-
-def _failed_before(well: str, reason: str, file: str | None) -> Outcome:
-    """Return the outcome of a well that the plan gave no task."""
-    error = "PlateError" if file else "MissingPlaneError"  # at fault, or nowhere to be found
-    return Outcome(well, "", "failed", step="plan", error=error, message=reason, file=file)

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcsflow.compiler import compile_plan, explain
-from hcsflow.config import GlobalPipelineConfig, environment_layer, layer_of, resolve
-from hcsflow.errors import UsageError
-from hcsflow.execute.clusters import IDLE_BYTES, default_workers, machine_limits
-from hcsflow.journal import Event
+from hcsflow.compiler.inputs import Granularity
+from hcsflow.config import InputIdentity
+from hcsflow.execute.clusterplan import ClusterRequest
+from hcsflow.execute.probe import probe_machine
+from hcsflow.execute.profiles import find_profile
+from hcsflow.execute.select import fitted_resources, largest_resources
+from hcsflow.journal import ControlFolder, Event
 from hcsflow.pipeline import FunctionStep, Pipeline
 from hcsflow.plan import Plan as FrozenPlan
 from hcsflow.plan import Resources
 from hcsflow.plate import Manifest
+from hcsflow.session.contents import known_by_contents
 from hcsflow.session.pipelines import load_pipeline
+from hcsflow.session.recorded import recorded_variants
+from hcsflow.session.settings import Given, Settled, settle
 
 if TYPE_CHECKING:
+    from dask.delayed import Delayed
+
+    from hcsflow.session.forecast import Forecast
     from hcsflow.session.plate import Plate
+    from hcsflow.session.probe import Probe
     from hcsflow.session.run import Run
 
-__all__ = ["Plan", "compile"]
+__all__ = ["UNKNOWN_TIME", "Plan", "compile"]
+
+UNKNOWN_TIME = "unknown until --probe or the first wells"
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,28 +48,88 @@ class Plan:
         The plan itself: steps, writes, tasks, memory.
     output : Path
         Where results go; nothing is made before `run`.
-    origins : mapping
-        Where each setting came from.
+    settled : Settled
+        The settings, and where each came from.
     """
 
     frozen: FrozenPlan
     manifest: Manifest
     plate_path: Path
     output: Path
-    origins: Mapping[str, str]
+    settled: Settled
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where each setting came from, by dotted name; see `hcsflow.session.settings.Settled`."""
+        return self.settled.origins
 
     def explain(self) -> str:
-        """Return what the plan will do, in words."""
-        return explain(self.frozen)
+        """Return what the plan will do, in words, the settings that somebody chose, and the time.
+
+        The time is known once wells have been measured: by `probe`, or by a run.
+        """
+        return self.explained_with(self.forecast())
+
+    def explained_with(self, forecast: Forecast | None) -> str:
+        """Return the same with another forecast, for example that of a probe."""
+        chosen = [f"  {setting}, from {setting.origin}" for setting in self.settled.chosen()]
+        lines = [explain(self.frozen), *(["settings", *chosen] if chosen else [])]
+        told = [UNKNOWN_TIME] if forecast is None else list(forecast.lines())
+        return "\n".join([*lines, *self._totals(), "time", *(f"  {line}" for line in told)])
+
+    def _totals(self) -> list[str]:
+        """Return tasks, objects and bytes of the whole plate, and the worst task, as lines."""
+        plan = self.frozen
+        pixels = len(plan.wells) * sum(write.raw_bytes_per_well for write in plan.writes) / 1e6
+        counts = f"{plan.num_tasks} tasks, {plan.num_objects} objects"
+        worst = max(plan.steps, key=lambda step: step.projected_bytes)
+        return [
+            "in all",
+            f"  {counts}, {pixels:.0f} MB uncompressed",
+            f"  the worst task needs {worst.projected_bytes / 1e6:.0f} MB, at step {worst.name}",
+        ]
+
+    def forecast(self) -> Forecast | None:
+        """Return what a run will come to, by what earlier runs on the output measured.
+
+        None where nothing that fits the plan was measured.
+        """
+        if not ControlFolder(self.output).estimates.exists():
+            return None
+        from hcsflow.session.forecast import known_forecast
+
+        return known_forecast(self.frozen, self.output)
+
+    def probe(self) -> Probe:
+        """Measure one to three wells on one local worker, in a temporary folder.
+
+        The output folder is not written to.
+
+        Returns
+        -------
+        Probe
+            Its ``forecast`` has time, stored bytes and memory of the whole plan.
+
+        Raises
+        ------
+        PlanRefusedError
+            No well has all its planes, a probed well fails, or the plan needs GPUs.
+        OutputError
+            The temporary folder has too little room.
+        """
+        from hcsflow.session.probe import probe_plan
+
+        return probe_plan(self.frozen, self.manifest, self.plate_path, self.output)
 
     def __str__(self) -> str:
         return self.explain()
 
     def __repr__(self) -> str:
         plan = self.frozen
+        chosen = "".join(f"; {setting}" for setting in self.settled.chosen())
         return (
             f"<Plan {plan.pipeline} on {plan.plate.name}: {len(plan.wells)} wells, "
-            f"{len(plan.steps)} steps, {plan.num_tasks} tasks, {plan.num_objects} objects>"
+            f"{len(plan.steps)} steps, {plan.num_tasks} tasks, {plan.num_objects} objects{chosen}>"
         )
 
     def _repr_html_(self) -> str:
@@ -68,9 +139,13 @@ class Plan:
         """Return the plan as JSON: the same inputs give the same bytes."""
         return self.frozen.to_json()
 
-    def summary(self) -> dict[str, Any]:
-        """Return the figures of the plan (schema ``hcsflow.plan/1``)."""
+    def summary(self, forecast: Forecast | None = None) -> dict[str, Any]:
+        """Return the figures of the plan (schema ``hcsflow.plan/1``).
+
+        ``forecast`` takes the place of `forecast`'s, for example that of a probe.
+        """
         plan = self.frozen
+        known = forecast or self.forecast()
         writes = len(plan.wells)
         return {
             "schema": plan.schema,
@@ -99,8 +174,32 @@ class Plan:
             "projected_bytes_per_task": plan.projected_bytes,
             "workers": plan.resources.workers,
             "memory_bytes_per_worker": plan.resources.memory_bytes,
+            "device_bytes_per_task": plan.projected_device_bytes,
+            "forecast": None if known is None else known.summary(),
+            "settings": [asdict(setting) for setting in self.settled.chosen()],
             "warnings": list(plan.warnings),
         }
+
+    def to_delayed(self) -> Delayed:
+        """Return what a run would do as one `dask.delayed` value, for any Dask scheduler.
+
+        It computes to a tuple of outcomes, one a well, after the plate is finished, and may be
+        shown (``.visualize()``) or built into other graphs. The output folder is prepared here
+        and now; a run started on it later takes it over, and what is computed after that commits
+        nothing. See `hcsflow.execute.delayed.delayed_plan`.
+
+        Raises
+        ------
+        UsageError
+            An option makes no sense, or not with this cluster.
+        PlanRefusedError
+            The cluster offers less than the plan needs.
+        OutputError
+            The output folder belongs to something else, or is in use.
+        """
+        from hcsflow.execute.delayed import delayed_plan
+
+        return delayed_plan(self.frozen, self.manifest, self.plate_path, self.output)
 
     def run(  # noqa: PLR0913 - the options of `hcsflow run`
         self,
@@ -111,6 +210,8 @@ class Plan:
         timeout_s: float | None = None,
         fail_fast: bool = False,
         fresh: bool = False,
+        performance_report: str | Path | None = None,
+        detached: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> Run:
         """Run the plan; wells that are whole already are skipped.
@@ -118,19 +219,25 @@ class Plan:
         Parameters
         ----------
         cluster : str or dask.distributed.Client
-            ``"local"`` (processes), ``"threads"``, ``"tcp://…"`` or a Client.
+            ``"local"`` (processes), ``"threads"``, ``"serial"`` (this very thread), ``"cuda"``,
+            ``"slurm"`` and its like, a profile's file, ``"tcp://…"`` or a Client.
         workers : int, optional
             Default is the plan's.
         retries : int
             Times a failed well is submitted again.
         timeout_s : float, optional
-            Longest a well may take, in seconds; its worker is restarted.
+            Longest that one task of a well may take, in seconds; its worker is restarted then,
+            and the well has failed.
         fail_fast : bool
             Cancel the rest at the first failed well.
         fresh : bool
             Discard what the output folder holds.
+        performance_report : path, optional
+            HTML file for Dask's own report of the run; not with ``"serial"``.
+        detached : bool
+            No terminal belongs to this process; ``hcsflow status`` says so.
         on_event : callable, optional
-            Called with each `hcsflow.journal.Event`.
+            Called with each `hcsflow.journal.Event`. In a notebook progress is shown besides.
 
         Returns
         -------
@@ -144,6 +251,7 @@ class Plan:
         """
         from hcsflow.execute import RunOptions, run_plan
         from hcsflow.session.run import Run
+        from hcsflow.session.shown import shown_in_notebook
 
         options = RunOptions(
             cluster=cluster,
@@ -152,15 +260,18 @@ class Plan:
             timeout_s=timeout_s,
             fail_fast=fail_fast,
             fresh=fresh,
+            performance_report=Path(performance_report) if performance_report else None,
+            detached=detached,
         )
-        result = run_plan(
-            self.frozen,
-            self.manifest,
-            self.plate_path,
-            self.output,
-            options=options,
-            on_event=on_event,
-        )
+        with shown_in_notebook(on_event) as listener:
+            result = run_plan(
+                self.frozen,
+                self.manifest,
+                self.plate_path,
+                self.output,
+                options=options,
+                on_event=listener,
+            )
         return Run(self.output, result)
 
 
@@ -169,11 +280,13 @@ def compile(  # noqa: A001, PLR0913 - hf.compile is the public name
     plate: Plate,
     *,
     output: str | Path,
-    resources: Resources | str = "auto",
-    config: GlobalPipelineConfig | Mapping[str, Any] | None = None,
+    resources: Resources | str | Path = "auto",
+    config: Given = None,
     parameters: Mapping[str, Any] | None = None,
     wells: Iterable[str] | None = None,
     workers: int | None = None,
+    fresh: bool = False,
+    granularity: Granularity = "segment",
 ) -> Plan:
     """Compile a pipeline against a plate. Reads no pixel, writes nothing.
 
@@ -184,17 +297,28 @@ def compile(  # noqa: A001, PLR0913 - hf.compile is the public name
     plate : Plate
         From `open_plate`.
     output : path
-        Where a run will write; outside the plate.
-    resources : "auto" or Resources
-        ``"auto"`` takes this machine: workers = min(cores, wells, RAM ÷ projected peak).
+        Where a run will write; outside the plate. A relative path lies below
+        ``vfs.persistent_storage_root_path`` where that is set.
+    resources : "auto", str, Path or Resources
+        ``"auto"`` takes this machine: workers = min(cores, wells, RAM ÷ projected peak). A
+        profile's name or file (``"cuda"``, ``"slurm"``, ``"mine.yaml"``) takes what it offers,
+        and its settings.
     config : GlobalPipelineConfig or mapping, optional
-        Settings; a pipeline's own are below them, environment and these above.
+        A mapping, e.g. ``{"zarr": {"pyramid": False}}``, wins over all other settings. A
+        `GlobalPipelineConfig` is the weakest: it stands for the user's own settings file, which
+        is ``$XDG_CONFIG_HOME/hcsflow/config.yaml``. `hcsflow.config.Source` objects say their own
+        level and origin.
     parameters : mapping, optional
         ``{"param": v}`` or ``{"step.param": v}``, as ``--set``.
     wells : iterable of str, optional
         Names or patterns (``"B*"``).
     workers : int, optional
         Overrides the number of workers.
+    fresh : bool
+        Choose variants of functions anew; else those that made what the output holds are kept.
+    granularity : "segment" or "step"
+        One task for as many steps of a well as can be, or one for each step, for looking at. The
+        results are the same.
 
     Raises
     ------
@@ -210,12 +334,17 @@ def compile(  # noqa: A001, PLR0913 - hf.compile is the public name
     declared = _pipeline(pipeline)
     if parameters:
         declared = declared.with_settings(parameters)
-    settings, origins = resolve(_layers(declared, config))
+    cluster = None if isinstance(resources, Resources) else str(resources)
+    settled = settle(declared, config, cluster="local" if cluster == "auto" else cluster)
+    declared, settings = declared.with_materializations(settled.steps), settled.config
+    output = Path(settings.vfs.persistent_storage_root_path or "", output)
     asked = workers if workers is not None else settings.num_workers
-    automatic = resources == "auto"
-    chosen = _machine(asked) if automatic else resources
-    if not isinstance(chosen, Resources):
-        raise UsageError(f"resources: expected 'auto' or Resources, got {resources!r}")
+    if isinstance(resources, Resources):
+        profile, chosen = None, resources
+    else:
+        profile = find_profile("local" if resources == "auto" else resources)
+        machine = probe_machine(gpus=profile.kind == "cuda")
+        chosen = largest_resources(profile, machine, asked)
     frozen = compile_plan(
         declared,
         plate.model,
@@ -223,10 +352,15 @@ def compile(  # noqa: A001, PLR0913 - hf.compile is the public name
         config=settings,
         resources=chosen,
         wells=wells,
+        granularity=granularity,
+        recorded={} if fresh else recorded_variants(output, declared.name),
     )
-    if automatic:
-        frozen = frozen.replace(resources=_fitted(frozen, asked))
-    return Plan(frozen, plate.manifest, Path(plate.path), Path(output), origins)
+    if profile is not None:
+        request = ClusterRequest(len(frozen.wells), frozen.projected_bytes, asked)
+        frozen = frozen.replace(resources=fitted_resources(profile, machine, request))
+    if settings.input_identity is InputIdentity.CONTENT:
+        frozen = known_by_contents(frozen, plate.manifest)
+    return Plan(frozen, plate.manifest, Path(plate.path), output, settled)
 
 
 def _pipeline(given: Pipeline | str | Path | Iterable[FunctionStep]) -> Pipeline:
@@ -235,39 +369,3 @@ def _pipeline(given: Pipeline | str | Path | Iterable[FunctionStep]) -> Pipeline
     if isinstance(given, (str, Path)):
         return load_pipeline(given)
     return Pipeline(given)
-
-
-def _layers(
-    pipeline: Pipeline, config: GlobalPipelineConfig | Mapping[str, Any] | None
-) -> list[tuple[str, Mapping[str, Any]]]:
-    layers: list[tuple[str, Mapping[str, Any]]] = [("pipeline", pipeline.config)]
-    layers.append(("environment", environment_layer(os.environ)))
-    if isinstance(config, GlobalPipelineConfig):
-        layers.append(("argument", layer_of(config)))
-    elif config is not None:
-        layers.append(("argument", config))
-    return layers
-
-
-def _machine(asked: int | None) -> Resources:
-    """Return what the whole machine could give to one worker: the upper bound."""
-    cores, usable = machine_limits()
-    return Resources(workers=asked or cores, memory_bytes=usable - IDLE_BYTES)
-
-
-def _fitted(plan: FrozenPlan, asked: int | None) -> Resources:
-    """Return workers = min(cores, wells, RAM ÷ projected peak) and the memory of each."""
-    cores, usable = machine_limits()
-    workers = default_workers(
-        cores=asked or cores,
-        wells=asked or len(plan.wells),
-        memory_bytes=usable,
-        projected_bytes=plan.projected_bytes,
-    )
-    if asked and asked > workers:
-        raise UsageError(
-            f"{asked} workers of {plan.projected_bytes / 1e9:.2f} GB each do not fit into "
-            f"{usable / 1e9:.1f} GB",
-            hint=f"use --workers {workers} or fewer",
-        )
-    return Resources(workers=workers, memory_bytes=usable // workers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,4 +151,13 @@ def summary(run: Run) -> dict[str, Any]:
             for o in run._failed()  # noqa: SLF001 - the document of this very class
         ],
         "rerun": rerun_command(run.output, failed) if failed else None,
+        "measured": _measured(run.output),
     }  # fmt: skip
+
+
+def _measured(output: Path) -> list[dict[str, Any]]:
+    """Return time and memory of each output, as documents' parts."""
+    from hcsflow.execute.estimates import measured_units
+
+    units = [asdict(unit) for unit in measured_units(output)]
+    return [{name: value for name, value in unit.items() if name != "key"} for unit in units]

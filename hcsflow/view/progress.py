@@ -1,150 +1,65 @@
-"""Progress of a run on standard error: a live bar in a terminal, one line a minute elsewhere."""
+"""Progress of a run: live bars in a terminal, HTML in a notebook, one line a minute elsewhere."""
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from html import escape
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from hcsflow.journal import Event
 from hcsflow.view.faults import reason_of
+from hcsflow.view.tally import Tally, format_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["RunProgress", "Tally", "format_duration"]
+__all__ = ["NotebookProgress", "RunProgress", "Tally", "format_duration", "notebook_progress"]
 
-WINDOW = 32
-"""Finished wells over which the current rate is taken."""
-
-
-def format_duration(seconds: float) -> str:
-    """Render a time span as people say it.
-
-    Examples
-    --------
-    >>> format_duration(7.2), format_duration(95), format_duration(7330)
-    ('7.2 s', '1 min 35 s', '2 h 02 min')
-    """
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+BAR_WIDTH = 28
+REDRAW_S = 0.25
 
 
-@dataclass(slots=True)
-class Tally:
-    """Counts of one run, fed by events; times are seconds of a monotonic clock.
+class _Shown(AbstractContextManager["_Shown"]):
+    """A run's counts behind a lock: events may come from any thread."""
 
-    Parameters
-    ----------
-    total, skipped : int
-        Wells to do in this run; wells already whole.
-    done, failed : int
-        Wells finished so far.
-    running : dict of str to str
-        Well name to the step it is at.
-    """
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.tally = Tally()
+        self._clock = clock
+        self._lock = threading.RLock()
 
-    total: int = 0
-    skipped: int = 0
-    done: int = 0
-    failed: int = 0
-    workers: int = 0
-    running: dict[str, str] = field(default_factory=dict)
-    started: float | None = None
-    finishes: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    def __call__(self, event: Event) -> None:
+        """Take one event in and show it."""
+        with self._lock:
+            self.tally.add(event, self._clock())
+            self._show(event)
 
-    @property
-    def finished(self) -> int:
-        """Wells done or failed."""
-        return self.done + self.failed
-
-    def add(self, event: Event, now: float) -> None:
-        """Count one event."""
-        well = event.well or ""
-        if event.kind == "run_started":
-            self.total = _count(event.data.get("wells", 0))
-            self.skipped = _count(event.data.get("skipped", 0))
-            self.workers = int(event.data.get("workers") or 0)
-            self.started = now
-        elif event.kind == "well_started":
-            self.running[well] = ""
-        elif event.kind == "step":
-            self.running[well] = str(event.data.get("step", ""))
-        elif event.kind in ("well_done", "well_failed"):
-            self.running.pop(well, None)
-            self.done += event.kind == "well_done"
-            self.failed += event.kind == "well_failed"
-            self.finishes.append(now)
-
-    def rate(self, now: float) -> float | None:
-        """Return wells per second over the last finished wells, None before the first."""
-        if not self.finishes or self.started is None:
-            return None
-        full = self.finished > len(self.finishes)
-        since = self.finishes[0] if full else self.started
-        count = len(self.finishes) - full
-        return count / (now - since) if now > since and count else None
-
-    def seconds_left(self, now: float) -> float | None:
-        """Return the projected time until the last well, None while unknown."""
-        rate = self.rate(now)
-        return (self.total - self.finished) / rate if rate else None
-
-    def line(self, now: float) -> str:
-        """Return the state as one line of text."""
-        if not self.total:
-            return f"nothing to do: {self.skipped} {_noun(self.skipped)} done already"
-        percent = 100 * self.finished / self.total
-        parts = [f"{self.done}/{self.total} {_noun(self.total)} done ({percent:.0f} %)"]
-        if self.failed:
-            parts.append(f"{self.failed} failed")
-        if self.running:
-            parts.append(f"{len(self.running)} running")
-        if self.skipped:
-            parts.append(f"{self.skipped} done already")
-        rate, left = self.rate(now), self.seconds_left(now)
-        if rate and left and self.finished < self.total:
-            parts += [f"{60 * rate:.3g} wells/min", f"about {format_duration(left)} left"]
-        return " · ".join(parts)
+    def _show(self, event: Event) -> None:
+        raise NotImplementedError
 
 
-def _noun(wells: int) -> str:
-    return "well" if wells == 1 else "wells"
-
-
-def _count(value: object) -> int:
-    """Events carry a number of wells or their names."""
-    return len(value) if isinstance(value, (list, tuple, set, frozenset)) else int(str(value))
-
-
-class RunProgress:
+class RunProgress(_Shown):
     """Shows a run while it goes; give it to ``Plan.run(on_event=...)``.
 
     Parameters
     ----------
     console : rich.console.Console
-        Where to; normally standard error.
+        Where to; normally standard error. On a terminal a bar for the run and one for each step
+        stay at the bottom; elsewhere a line is printed at times. Failures are printed at once.
     interval_s : float
         Seconds between lines where the console is no terminal.
     clock : callable
         Monotonic time in seconds.
-
-    Notes
-    -----
-    Events may come from any thread.
     """
 
     def __init__(
@@ -154,26 +69,26 @@ class RunProgress:
         interval_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.tally = Tally()
+        super().__init__(clock)
         self._console = console
-        self._clock = clock
         self._interval_s = interval_s
         self._next_line = clock() + interval_s
-        self._lock = threading.Lock()
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._live: Live | None = None
+        self._stop = threading.Event()
+        self._ticker: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._bar = Progress(
-                SpinnerColumn(),
-                BarColumn(bar_width=28, complete_style="cyan", finished_style="green"),
-                TextColumn("{task.description}", markup=False),
+            self._live = Live(
+                get_renderable=self._render,
                 console=self._console,
+                refresh_per_second=1 / REDRAW_S,
                 transient=True,
             )
-            self._bar.start()
-            self._task = self._bar.add_task("starting workers …", total=None)
+            self._live.start()
+        else:
+            self._ticker = threading.Thread(target=self._tick, name="hcsflow-lines", daemon=True)
+            self._ticker.start()
         return self
 
     def __exit__(
@@ -182,26 +97,130 @@ class RunProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._stop.set()
+        if self._live is not None:
+            self._live.stop()
+        if self._ticker is not None:
+            self._ticker.join()
 
-    def __call__(self, event: Event) -> None:
-        """Take one event in and show it."""
+    def _show(self, event: Event) -> None:
+        if event.kind == "well_failed":
+            self._console.print(_failure_line(event), soft_wrap=True)
+        if event.kind == "workers" and self.tally.is_waiting:
+            self._next_line = self._clock()  # a queue may be long: said at once
+        if self._live is None:
+            self._print_line()
+
+    def _tick(self) -> None:
+        """Print the line when it is time, also where nothing happens for long."""
+        while not self._stop.wait(min(1.0, self._interval_s)):
+            with self._lock:
+                self._print_line()
+
+    def _print_line(self) -> None:
+        now = self._clock()
+        if now >= self._next_line and self.tally.started is not None:
+            self._console.print(self.tally.line(now), soft_wrap=True)
+            self._next_line = now + self._interval_s
+
+    def _render(self) -> Group:
         with self._lock:
-            now = self._clock()
-            self.tally.add(event, now)
-            if event.kind == "well_failed":
-                self._console.print(_failure_line(event), soft_wrap=True)
-            if self._bar is not None and self._task is not None:
-                self._bar.update(
-                    self._task,
-                    description=self.tally.line(now),
-                    completed=self.tally.finished,
-                    total=self.tally.total or None,
-                )
-            elif now >= self._next_line:
-                self._console.print(self.tally.line(now), soft_wrap=True)
-                self._next_line = now + self._interval_s
+            tally, now = self.tally, self._clock()
+            if tally.started is None:
+                return Group(Text("starting …"))
+            rows = Table.grid(padding=(0, 1))
+            rows.add_row(_bar(tally.finished, tally.total), Text(tally.line(now)))
+            for (_, step), line in zip(tally.steps.items(), tally.step_lines(), strict=True):
+                rows.add_row(_bar(step.through, tally.total), Text(line, style="dim"))
+            return Group(rows)
+
+
+class Handle(Protocol):
+    """What shows HTML and lets it be replaced, as ``IPython.display.display`` returns."""
+
+    def update(self, html: Any) -> None:
+        """Show something else in the same place."""
+
+
+class NotebookProgress(_Shown):
+    """Shows a run in a notebook, in one place that is updated.
+
+    Parameters
+    ----------
+    show : callable
+        Takes HTML for the first time and returns what updates it.
+    wrap : callable
+        Makes a displayable of HTML text.
+    clock : callable
+        Monotonic time in seconds.
+    """
+
+    def __init__(
+        self,
+        show: Callable[[Any], Handle],
+        wrap: Callable[[str], Any] = str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(clock)
+        self._wrap = wrap
+        self._failures: list[str] = []
+        self._handle = show(wrap(self.html()))
+        self._shown = clock()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._handle.update(self._wrap(self.html()))
+
+    def _show(self, event: Event) -> None:
+        if event.kind == "well_failed":
+            self._failures.append(_failure_line(event).plain)
+        now = self._clock()
+        if now - self._shown >= REDRAW_S or event.kind == "well_failed":
+            self._shown = now
+            self._handle.update(self._wrap(self.html()))
+
+    def html(self) -> str:
+        """Return the state as HTML; no script, nothing from elsewhere."""
+        tally = self.tally
+        if tally.started is None:
+            return "<div>starting …</div>"
+        rows = [_html_row(tally.finished, tally.total, tally.line(self._clock()))]
+        for step, line in zip(tally.steps.values(), tally.step_lines(), strict=True):
+            rows.append(_html_row(step.through, tally.total, line))
+        failures = "".join(f"<div>{escape(line)}</div>" for line in self._failures)
+        link = escape(tally.dashboard or "", quote=True)
+        board = f'<div>dashboard: <a href="{link}">{link}</a></div>' if link else ""
+        return f"<table>{''.join(rows)}</table>{board}{failures}"
+
+
+def notebook_progress() -> NotebookProgress | None:
+    """Return progress for the notebook that this process is the kernel of, None elsewhere."""
+    ipython, display = sys.modules.get("IPython"), sys.modules.get("IPython.display")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if display is None or not hasattr(shell, "kernel"):
+        return None
+    return NotebookProgress(lambda html: display.display(html, display_id=True), display.HTML)
+
+
+def _bar(completed: int, total: int) -> ProgressBar:
+    return ProgressBar(
+        total=max(total, 1),
+        completed=completed if total else 1,
+        width=BAR_WIDTH,
+        complete_style="cyan",
+        finished_style="green",
+    )
+
+
+def _html_row(completed: int, total: int, line: str) -> str:
+    bar = f'<progress value="{completed}" max="{max(total, 1)}"></progress>'
+    return f'<tr><td>{bar}</td><td style="text-align:left">{escape(line)}</td></tr>'
 
 
 def _failure_line(event: Event) -> Text:
