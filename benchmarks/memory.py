@@ -39,14 +39,14 @@ def stitch(stack: np.ndarray) -> np.ndarray:
 
 
 @special_outputs("background")
-@contract(z_out="same", working_planes=0.0)
+@contract(working_planes=0.0, fixed_planes=2.0)
 def estimate(stack: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give the mean plane on to a later step."""
     return stack, stack.mean(axis=0, dtype=np.float32)
 
 
 @special_inputs("background")
-@contract(working_planes=2.0)
+@contract(working_planes=0.0, fixed_planes=3.0)
 def subtract(stack: np.ndarray, *, background: np.ndarray) -> np.ndarray:
     """Subtract the mean plane, plane by plane."""
     result = np.empty_like(stack)
@@ -186,7 +186,7 @@ CASES: dict[str, Case] = {
 
 def hf_torch(name: str) -> Callable[..., Any]:
     """Return the torch variant of a catalogue function."""
-    from hcsflow.functions import find
+    from hcsflow.functions.catalogue import find
 
     return find(name, "torch")
 

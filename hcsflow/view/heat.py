@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcsflow.errors import PlaneError
-from hcsflow.ngff.metadata import well_path
-from hcsflow.storage.zarr_nodes import holds_node
 from hcsflow.view.html import colour_of, format_number
 from hcsflow.view.record import RunRecord
-from hcsflow.view.thumbnails import read_scene
+from hcsflow.view.scenes import has_images, read_well
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["HeatMap", "heat_maps", "image_root"]
+__all__ = ["HeatMap", "heat_maps"]
 
 KEY_COLUMNS = frozenset(
     ("plate", "well", "field", "timepoint", "t", "channel", "z", "step", "label", "label_in_field")
@@ -40,16 +37,19 @@ class HeatMap:
         Ends of the colour scale, as text.
     cells : mapping
         Well name to (colour, text).
+    is_of_run : bool
+        Whether it shows what the run took, not what was measured in the images.
     """
 
     name: str
     low: str
     high: str
     cells: Mapping[str, tuple[str, str]]
+    is_of_run: bool = False
 
 
 def heat_maps(record: RunRecord) -> list[HeatMap]:
-    """Return the heat maps of a run: counts first, then measured columns, then time spent.
+    """Return the heat maps of a run: counts, then measured columns, then time, rate and memory.
 
     Where nothing was measured, the mean intensity of each stored channel stands instead.
     """
@@ -64,11 +64,23 @@ def heat_maps(record: RunRecord) -> list[HeatMap]:
             named.append((f"{name} per well", {w: float(counts.get(w, 0)) for w in done}))
         named += [(f"{name}: mean {c}", means) for c, means in _means(table)]
     named += [] if named else _intensities(record, done)
-    seconds = {well.well: well.seconds for well in record.with_status("done")}
-    is_short = max(seconds.values(), default=0.0) < 1
-    spent = {well: round(1000 * s) if is_short else s for well, s in seconds.items()}
-    named.append((f"processing time, {'ms' if is_short else 's'}", spent))
-    return [_heat_map(name, values) for name, values in named[: MAX_MAPS - 1] + named[-1:]]
+    of_run = [_heat_map(name, values, is_of_run=True) for name, values in _of_run(record)]
+    shown = named[: MAX_MAPS - len(of_run)]
+    return [_heat_map(name, values) for name, values in shown] + of_run
+
+
+def _of_run(record: RunRecord) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """Yield what the wells took: time, input per second, memory where it was measured."""
+    done = record.with_status("done")
+    is_short = max((well.seconds for well in done), default=0.0) < 1
+    spent = {w.well: round(1000 * w.seconds) if is_short else w.seconds for w in done}
+    yield f"processing time, {'ms' if is_short else 's'}", spent
+    rates = {w.well: w.bytes_read / w.seconds / 1e6 for w in done if w.seconds and w.bytes_read}
+    if rates:
+        yield "input read, MB per second", rates
+    peaks = {well.well: well.peak_bytes / 1e6 for well in done if well.peak_bytes}
+    if peaks:
+        yield "peak memory, MB", peaks
 
 
 def _intensities(record: RunRecord, wells: Sequence[str]) -> list[tuple[str, Mapping[str, float]]]:
@@ -76,11 +88,10 @@ def _intensities(record: RunRecord, wells: Sequence[str]) -> list[tuple[str, Map
     names = [str(c["name"]) for c in record.plate.get("channels", [])]
     found: dict[int, dict[str, float]] = {}
     for well in wells:
-        root = image_root(record, well)
-        if not holds_node(root):
+        if not has_images(record, well):
             continue
         try:
-            pixels = read_scene(root, side=COARSE_SIDE).pixels
+            pixels = read_well(record, well, side=COARSE_SIDE).pixels
         except PlaneError:  # the pictures say so
             continue
         for number, plane in enumerate(pixels):
@@ -91,12 +102,6 @@ def _intensities(record: RunRecord, wells: Sequence[str]) -> list[tuple[str, Map
     return [(f"mean intensity of {names[stored[n]]}", means) for n, means in found.items()]
 
 
-def image_root(record: RunRecord, well: str) -> Path:
-    """Return the folder of a well's image in the final output."""
-    store = record.output / str(record.final.get("store", "images.zarr"))
-    return store / well_path(well, record.plate["rows"], record.plate["columns"]) / "0"
-
-
 def _means(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, float]]]:
     """Means by well of the columns that measure something (positions do not)."""
     for name in map(str, table.select_dtypes("number")):
@@ -104,7 +109,7 @@ def _means(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, float]]]:
             yield name, {str(w): float(v) for w, v in table.groupby("well")[name].mean().items()}
 
 
-def _heat_map(name: str, values: Mapping[str, float]) -> HeatMap:
+def _heat_map(name: str, values: Mapping[str, float], *, is_of_run: bool = False) -> HeatMap:
     finite = [v for v in values.values() if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
     return HeatMap(
@@ -112,4 +117,5 @@ def _heat_map(name: str, values: Mapping[str, float]) -> HeatMap:
         low=format_number(low),
         high=format_number(high),
         cells={w: (colour_of(v, low, high), format_number(v)) for w, v in values.items()},
+        is_of_run=is_of_run,
     )

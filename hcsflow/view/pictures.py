@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hcsflow.errors import PlaneError
-from hcsflow.storage.zarr_nodes import holds_node
-from hcsflow.view.heat import HeatMap, image_root
+from hcsflow.view.heat import HeatMap
 from hcsflow.view.record import RunRecord
-from hcsflow.view.thumbnails import Crop, Picture, Scene, paint, read_scene, windows_of
+from hcsflow.view.scenes import has_images, read_first_field, read_well
+from hcsflow.view.thumbnails import Picture, Scene, paint, windows_of
 
 __all__ = ["Pictures", "Shown", "choose_pictures", "label_name"]
 
@@ -72,14 +71,13 @@ def choose_pictures(record: RunRecord, ranked: HeatMap | None) -> Pictures:
         Whose lowest, middle and highest well are looked at more closely; None takes wells spread
         over the plate.
     """
-    finished = {well.well: image_root(record, well.well) for well in record.with_status("done")}
-    roots = {well: root for well, root in finished.items() if holds_node(root)}
-    if not roots:
+    finished = [w.well for w in record.with_status("done") if has_images(record, w.well)]
+    if not finished:
         return Pictures()
-    share = THUMBNAIL_BYTES // len(roots)
+    share = THUMBNAIL_BYTES // len(finished)
     side = int(min(max(math.sqrt(share / BYTES_PER_PIXEL), 48), 360))
     label = label_name(record)
-    scenes, unreadable = _read_scenes(roots, side, label)
+    scenes, unreadable = _read_scenes(record, finished, side, label)
     windows = windows_of(scenes.values())
     values = ranked.cells if ranked else {}
     wells = tuple(
@@ -89,20 +87,19 @@ def choose_pictures(record: RunRecord, ranked: HeatMap | None) -> Pictures:
     channel = _segmented_channel(record)
     names = [str(c["name"]) for c in record.plate.get("channels", [])]
     shown = "" if channel is None else names[channel]
-    whole = {well: roots[well] for well in scenes}
-    closer = _closer(record, _chosen(whole, ranked), windows, channel, unreadable)
+    closer = _closer(record, _chosen(list(scenes), ranked), windows, channel, unreadable)
     return Pictures(wells, closer, shown, tuple(unreadable))
 
 
 def _read_scenes(
-    roots: Mapping[str, Path], side: int, label: str | None
+    record: RunRecord, wells: Sequence[str], side: int, label: str | None
 ) -> tuple[dict[str, Scene], list[str]]:
     """Read what can be read, and say what cannot."""
     scenes: dict[str, Scene] = {}
     unreadable: list[str] = []
-    for well, root in roots.items():
+    for well in wells:
         try:
-            scenes[well] = read_scene(root, side=side, labels=label)
+            scenes[well] = read_well(record, well, side=side, labels=label)
         except PlaneError as error:
             unreadable.append(f"{well}: {error.message}; {error.hint}")
     return scenes, unreadable
@@ -118,9 +115,9 @@ def _segmented_channel(record: RunRecord) -> int | None:
     return stored.index(found[0]) if len(found) == 1 and found[0] in stored else None
 
 
-def _chosen(roots: Mapping[str, Path], ranked: HeatMap | None) -> dict[str, tuple[Path, str]]:
-    """Return up to three wells: image and what is said about them."""
-    order = list(roots)
+def _chosen(wells: Sequence[str], ranked: HeatMap | None) -> dict[str, str]:
+    """Return up to three wells and what is said about them."""
+    order = list(wells)
     words = ("", "", "")
     if ranked is not None:
         order.sort(key=lambda well: (_as_float(ranked.cells.get(well, ("", ""))[1]), well))
@@ -130,7 +127,7 @@ def _chosen(roots: Mapping[str, Path], ranked: HeatMap | None) -> dict[str, tupl
     for word, place in zip(words, places, strict=False):
         well = order[place]
         said = f" · {word}: {ranked.cells[well][1]} ({ranked.name})" if ranked else ""
-        chosen[well] = (roots[well], f"First field{said}")
+        chosen[well] = f"First field{said}"
     return chosen
 
 
@@ -143,7 +140,7 @@ def _as_float(text: str) -> float:
 
 def _closer(
     record: RunRecord,
-    chosen: Mapping[str, tuple[Path, str]],
+    chosen: Mapping[str, str],
     windows: Sequence[tuple[float, float]],
     channel: int | None,
     unreadable: list[str],
@@ -152,11 +149,11 @@ def _closer(
     image: Mapping[str, Any] = record.final.get("image", {})
     if not image.get("cells"):
         return ()
-    crop, label = _first_field(image), label_name(record)
+    label = label_name(record)
     shown = []
-    for well, (root, caption) in chosen.items():
+    for well, caption in chosen.items():
         try:
-            scene = read_scene(root, side=CLOSER_SIDE, labels=label, crop=crop)
+            scene = read_first_field(record, well, side=CLOSER_SIDE, labels=label)
         except PlaneError as error:
             unreadable.append(f"{well}: {error.message}; {error.hint}")
             continue
@@ -165,9 +162,3 @@ def _closer(
         )
         shown.append(Shown(well, caption, picture))
     return tuple(shown)
-
-
-def _first_field(image: Mapping[str, Any]) -> Crop:
-    row, column = image["cells"][0]
-    pitch, size = image["pitch_yx"], image["field_yx"]
-    return Crop(row * pitch[0], column * pitch[1], size[0], size[1])

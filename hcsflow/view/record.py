@@ -20,6 +20,8 @@ from hcsflow.journal import (
     ControlFolder,
     Outcome,
     entries_of_plan,
+    merged,
+    read_entries,
     read_failures,
     read_json,
     write_text_atomic,
@@ -36,6 +38,8 @@ __all__ = [
 
 Json = Mapping[str, Any]
 COMMAND = "command.json"
+NOT_AGAIN = ("--fresh", "--detach", "--detached")
+"""Options that running some wells again is not meant to repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class WellRecord:
     Parameters
     ----------
     well, status : str
-        Name; ``"done"``, ``"failed"`` or ``"pending"``.
+        Name; ``"done"``, ``"failed"``, ``"pending"`` or ``"other"``: stored, but made with other
+        steps, parameters or settings than the latest plan's, which leaves it out.
     seconds : float
         Wall time of its tasks.
     steps : mapping of str to float
@@ -56,6 +61,12 @@ class WellRecord:
         Step, error, message, hint, file, traceback of a failed well.
     notes : tuple of str
         Things recorded without failing.
+    traffic : tuple of (str, int, int, float)
+        By storage backend: operations, bytes, seconds.
+    peaks : mapping of str to int
+        Peak memory above an idle worker by step; empty where it was not measured.
+    bytes_read, bytes_written : int
+        Decoded input; stored output.
     """
 
     well: str
@@ -66,6 +77,14 @@ class WellRecord:
     failure: Outcome | None = None
     notes: tuple[str, ...] = ()
     traffic: tuple[tuple[str, int, int, float], ...] = ()
+    peaks: Mapping[str, int] = field(default_factory=dict)
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+    @property
+    def peak_bytes(self) -> int:
+        """Peak memory of its worst task, 0 where it was not measured."""
+        return max(self.peaks.values(), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +150,14 @@ def _read_wells(control: ControlFolder, plan: Json) -> dict[str, WellRecord]:
     for well, reason, file in plan.get("failed_wells", []):
         fault = Outcome(well, "", "failed", message=reason, file=file)
         known[well] = WellRecord(well, "failed", failure=fault)
-    for well, entry in entries_of_plan(control, plan, "").items():
-        known[well] = _well("done", entry.outcome, sum(item.nbytes for item in entry.objects))
+    for well in read_entries(control, ""):
+        known.setdefault(well, WellRecord(well, "other"))
+    outputs = [write.get("output", "") for write in plan.get("writes", [])]
+    units = [entries_of_plan(control, plan, output) for output in outputs]
+    for well in units[-1] if units else ():
+        entries = [entries[well] for entries in units if well in entries]
+        nbytes = sum(item.nbytes for entry in entries for item in entry.objects)
+        known[well] = _well("done", merged([entry.outcome for entry in entries]), nbytes)
     for outcome in read_failures(control):
         known[outcome.well] = _well("failed", outcome, 0)
     order = {well: i for i, well in enumerate(plan.get("plate", {}).get("wells", []))}
@@ -152,6 +177,9 @@ def _well(status: str, outcome: Outcome, nbytes: int) -> WellRecord:
         failure=outcome if status == "failed" else None,
         notes=outcome.notes,
         traffic=outcome.traffic,
+        peaks=dict(outcome.step_peaks),
+        bytes_read=outcome.bytes_read,
+        bytes_written=outcome.bytes_written,
     )
 
 
@@ -175,6 +203,6 @@ def rerun_command(output: Path, wells: Sequence[str]) -> str:
     for argument in map(str, arguments or ["hcsflow", "run", pipeline, "PLATE", "-o", str(output)]):
         if kept and kept[-1] == "--wells":
             kept.pop()
-        elif not argument.startswith("--wells=") and argument != "--fresh":
+        elif not argument.startswith("--wells=") and argument not in NOT_AGAIN:
             kept.append(argument)
     return shlex.join([*kept, "--wells", ",".join(wells)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import statistics
 from collections.abc import Mapping
@@ -9,13 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hcsflow.journal import ControlFolder, Outcome, read_json, write_text_atomic
+import numpy as np
+
+from hcsflow.journal import ControlFolder, Outcome, read_json, read_log, write_text_atomic
 from hcsflow.view.faults import reason_of, user_frame
 from hcsflow.view.heat import heat_maps
-from hcsflow.view.html import draw_plate, environment, format_number
+from hcsflow.view.html import draw_plate, environment, format_number, format_time
 from hcsflow.view.pictures import choose_pictures, label_name
 from hcsflow.view.progress import format_duration
 from hcsflow.view.record import COMMAND, RunRecord, WellRecord, read_record, rerun_command
+from hcsflow.view.timeline import Timeline, draw_timeline
 
 __all__ = ["render_report", "write_report"]
 
@@ -48,7 +52,7 @@ def write_report(output: Path) -> Path:
 def render_report(record: RunRecord, *, written: datetime) -> str:
     """Return the page; ``written`` appears in the footer only, the rest depends on the run."""
     maps = heat_maps(record)
-    pictures = choose_pictures(record, maps[0] if len(maps) > 1 else None)
+    pictures = choose_pictures(record, None if maps[0].is_of_run else maps[0])
     return (
         environment()
         .get_template("report.html.j2")
@@ -62,6 +66,7 @@ def render_report(record: RunRecord, *, written: datetime) -> str:
                 {well.well: well.status for well in record.wells.values()},
                 {well.well: _title(well) for well in record.wells.values()},
             ),
+            has_others=bool(record.with_status("other")),
             maps=maps,
             columns_note=_columns_note(record),
             map_data=[{"low": m.low, "high": m.high, "cells": m.cells} for m in maps],
@@ -70,17 +75,25 @@ def render_report(record: RunRecord, *, written: datetime) -> str:
             labels=label_name(record),
             channels=record.plate.get("channels", []),
             timings=_timings(record),
+            timeline=_timeline(record),
             steps=[_step(step) for step in record.plan.get("steps", [])],
+            memory_note=_memory_note(record),
             provenance=_provenance(record),
             traffic=_traffic(record),
             warnings=[
                 *record.plan.get("warnings", []),
+                *_left_out(record),
                 *_notes(record),
                 *pictures.unreadable,
             ],
             written=written.strftime("%Y-%m-%d %H:%M UTC"),
         )
     )
+
+
+def _timeline(record: RunRecord) -> Timeline | None:
+    steps = [str(step["name"]) for step in record.plan.get("steps", [])]
+    return draw_timeline(read_log(ControlFolder(record.output)), steps)
 
 
 def _facts(record: RunRecord) -> list[tuple[str, str]]:
@@ -109,6 +122,8 @@ def _bytes(count: int) -> str:
 
 
 def _title(well: WellRecord) -> str:
+    if well.status == "other":
+        return f"{well.well}: stored, but made with other settings; left out here"
     if well.failure is not None:
         return f"{well.well}: failed, {well.failure.message or ''}"
     return f"{well.well}: {well.status}" + (f", {well.seconds:.1f} s" if well.seconds else "")
@@ -134,25 +149,66 @@ def _reason(found: Outcome) -> str:
 
 
 def _timings(record: RunRecord) -> list[dict[str, str | float]]:
-    """Wall time over all wells: reading, the steps in order, writing."""
-    spent: dict[str, list[float]] = {"read": []}
-    spent |= {str(step["name"]): [] for step in record.plan.get("steps", [])}
-    spent["write"] = []
+    """Wall time and memory over all wells: reading, the steps in order, writing."""
+    planned = {str(step["name"]): step for step in record.plan.get("steps", [])}
+    spent: dict[str, list[float]] = {name: [] for name in ("read", *planned, "write")}
+    peaks: dict[str, int] = {}
     for well in record.with_status("done"):
         for step, seconds in well.steps.items():
             spent.setdefault(step, []).append(seconds)
+        for step, nbytes in well.peaks.items():
+            peaks[step] = max(nbytes, peaks.get(step, 0))
     total = sum(map(sum, spent.values())) or 1.0
     return [
         {
             "step": step,
-            "total": _short_time(sum(values)),
-            "median": _short_time(statistics.median(values)),
-            "longest": _short_time(max(values)),
+            "total": format_time(sum(values)),
+            "median": format_time(statistics.median(values)),
+            "longest": format_time(max(values)),
+            "rate": _rate(planned.get(step, {}), statistics.median(values)),
+            "peak": _bytes(peaks[step]) if step in peaks else "–",
+            "projected": _projected(planned.get(step, {})),
             "percent": round(100 * sum(values) / total, 1),
         }
         for step, values in spent.items()
         if values
     ]
+
+
+def _rate(step: Mapping[str, Any], seconds: float) -> str:
+    """Return a step's pixels taken in per second, where the plan says how many they are."""
+    planes = step.get("input", {})
+    if not seconds or "dtype" not in planes:
+        return "–"
+    count = len(planes["fields"]) * len(planes["timepoints"]) * sum(map(len, planes["z"]))
+    nbytes = count * math.prod(planes["shape_yx"]) * np.dtype(planes["dtype"]).itemsize
+    return f"{_bytes(round(nbytes / seconds))}/s"
+
+
+def _projected(step: Mapping[str, Any]) -> str:
+    nbytes = int(step.get("projected_bytes") or 0)
+    return _bytes(nbytes) if nbytes else "–"
+
+
+def _memory_note(record: RunRecord) -> str:
+    """Say how the tasks' measured peaks compare with the plan's projection."""
+    projected = max((int(s.get("projected_bytes") or 0) for s in _segments(record)), default=0)
+    peaks = {well.well: well.peak_bytes for well in record.with_status("done") if well.peak_bytes}
+    if not peaks or not projected:
+        return ""
+    worst = max(peaks, key=lambda well: peaks[well])
+    note = (
+        f"The worst task came to {_bytes(peaks[worst])} of memory ({worst}), above an idle worker; "
+        f"the plan projected {_bytes(projected)}."
+    )
+    over = [well for well, peak in peaks.items() if peak > projected]
+    if over:
+        note += f" Wells over the projection: {len(over)} (the first is {over[0]})."
+    return note
+
+
+def _segments(record: RunRecord) -> list[Mapping[str, Any]]:
+    return list(record.plan.get("segments", []))
 
 
 def _traffic(record: RunRecord) -> list[dict[str, str]]:
@@ -167,14 +223,10 @@ def _traffic(record: RunRecord) -> list[dict[str, str]]:
             "backend": backend,
             "operations": f"{operations:,}",
             "size": _bytes(nbytes),
-            "seconds": _short_time(seconds),
+            "seconds": format_time(seconds),
         }
         for backend, (operations, nbytes, seconds) in sorted(sums.items())
     ]
-
-
-def _short_time(seconds: float) -> str:
-    return f"{1000 * seconds:.0f} ms" if seconds < 1 else format_duration(seconds)
 
 
 def _columns_note(record: RunRecord) -> str:
@@ -252,6 +304,20 @@ def _length(measured: Mapping[str, Any]) -> str:
     if measured.get("um") is None:
         return "unknown"
     return f"{measured['um']:g} µm ({measured.get('origin', '')})"
+
+
+def _left_out(record: RunRecord) -> list[str]:
+    """Say which stored wells the run left out of plate, tables and this page."""
+    wells = [well.well for well in record.with_status("other")]
+    if not wells:
+        return []
+    named = ", ".join(wells[:12]) + (f" and {len(wells) - 12} more" if len(wells) > 12 else "")
+    note = (
+        f"stored wells made with other steps, parameters or storage settings: {len(wells)} "
+        f"({named}). They are left out of the plate, of the tables and of this page; the same "
+        "command without --wells makes them again"
+    )
+    return [note]
 
 
 def _notes(record: RunRecord) -> list[str]:

@@ -13,11 +13,12 @@ from rich.text import Text
 
 from hcsflow.plate.names import row_label
 from hcsflow.view.faults import grouped_by_reason, reason_of
-from hcsflow.view.progress import format_duration
+from hcsflow.view.tally import format_duration
 
 __all__ = [
     "plate_map",
     "render_demo",
+    "render_detached",
     "render_doctor",
     "render_failures",
     "render_functions",
@@ -151,16 +152,31 @@ def _run_advice(document: Document) -> Iterator[Text]:
         yield Text(
             f"→ {wells} cancelled: the same command does the rest (--fail-fast stops it again)"
         )
+    yield from _over_projection(document["measured"])
     yield from _left_out(document["left_out"])
+
+
+def _over_projection(units: Iterable[Document]) -> Iterator[Text]:
+    """Warn of outputs whose tasks came to more memory than the plan projected."""
+    for unit in units:
+        if unit["peak_bytes"] > unit["projected_bytes"]:
+            peaks = {step["name"]: step["peak_bytes"] for step in unit["steps"]}
+            worst = max(peaks, key=lambda name: peaks[name], default="")
+            at = f" at {worst}" if worst else ""
+            yield Text(
+                f"→ a task came to {unit['peak_bytes'] / 1e6:.0f} MB{at}, the plan projected "
+                f"{unit['projected_bytes'] / 1e6:.0f} MB: declare the function's working_planes",
+                style="yellow",
+            )
 
 
 def _left_out(wells: Sequence[str]) -> Iterator[Text]:
     if wells:
-        were = "was" if len(wells) == 1 else "were"
+        were, them = ("was", "it") if len(wells) == 1 else ("were", "them")
         yield Text(
             f"→ {len(wells)} stored {'well' if len(wells) == 1 else 'wells'} ({some(wells)}) "
-            f"{were} made with other steps or parameters and left out of plate and tables: "
-            f"the same command without --wells makes {'it' if len(wells) == 1 else 'them'} again",
+            f"{were} made with other steps, parameters or storage settings and left out of plate "
+            f"and tables: the same command without --wells makes {them} again",
             style="yellow",
         )
 
@@ -177,8 +193,8 @@ def render_failures(document: Document) -> RenderableType:
 
 def render_status(document: Document) -> RenderableType:
     """Show how far a run is."""
-    holder = document["running"]
-    state = f"running as process {holder['pid']} on {holder['host']}" if holder else "not running"
+    running = document["running"]
+    state = _state(running) if running else "not running"
     head = f"{document['pipeline']} on {document['plate']}: {state}"
     rows: list[tuple[str, RenderableType]] = [
         ("done", f"{len(document['done'])} of {_count(document['wells'], 'well')}"),
@@ -190,7 +206,58 @@ def render_status(document: Document) -> RenderableType:
         rows.append(("reasons", f"hcsflow failures {quote(document['output'])}"))
     if document["pending"]:
         rows.insert(1, ("to do", some(document["pending"])))
+    if running:
+        rows.extend(_activity(running))
+    elif document["pending"] and document["seconds_left"] is not None:
+        rows.append(("still to take", f"about {format_duration(document['seconds_left'])}"))
     return Group(Text(head, style="bold"), _facts(rows), *_left_out(document["left_out"]))
+
+
+def _state(running: Document) -> str:
+    detached = "detached, " if running["detached"] else ""
+    return (
+        f"running, {detached}as process {running['pid']} on {running['host']} "
+        f"since {running['since'].replace('T', ' ').replace('+00:00', ' UTC')}"
+    )
+
+
+def _activity(running: Document) -> Iterator[tuple[str, RenderableType]]:
+    """Yield what a live run is at."""
+    if running["waiting"]:
+        yield "workers", "waiting for the first one"
+    elif running["workers"]:
+        yield "workers", f"{running['workers']} ({running['cluster']})"
+    if running["open"]:
+        at = [f"{well} at {step}" if step else well for well, step in running["open"].items()]
+        yield "at work", some(at)
+    for step in running["steps"]:
+        each = step["seconds_per_well"]
+        mean = f", {each:.3g} s each" if each is not None else ""
+        yield f"  {step['step']}", f"{_count(step['through'], 'well')} through{mean}"
+    if running["wells_per_minute"] and running["seconds_left"] is not None:
+        left = format_duration(running["seconds_left"])
+        yield "rate", f"{running['wells_per_minute']:.3g} wells/min, about {left} left"
+    if running["dashboard"]:
+        yield "dashboard", running["dashboard"]
+    if running["tunnel"]:
+        yield "from elsewhere", running["tunnel"]
+
+
+def render_detached(document: Document) -> RenderableType:
+    """Show where a run goes on by itself, and how to watch and stop it."""
+    output = quote(document["output"])
+    head = f"running, detached, as process {document['pid']} on {document['host']}"
+    lines = [
+        head if document["running"] else "the run is over",
+        f"  watch           hcsflow status {output}",
+        f"  stop            hcsflow cancel {output}",
+        f"  log             {document['log']}",
+    ]
+    if document["dashboard"]:
+        lines.append(f"  dashboard       {document['dashboard']}")
+    if document["tunnel"]:
+        lines.append(f"  from elsewhere  {document['tunnel']}")
+    return Text("\n".join(lines))  # no table: what is copied must not be broken into lines
 
 
 def render_verify(document: Document) -> RenderableType:
@@ -254,7 +321,8 @@ def _function(each: Document) -> RenderableType:
     rows: list[tuple[str, RenderableType]] = []
     for parameter in each["parameters"]:
         given = "required" if parameter["required"] else f"default {parameter['default']}"
-        told = Text(f"{parameter['type'] or 'any type'}, {given}")
+        kind = ", ".join(filter(None, [parameter["type"] or "any type", parameter["allowed"]]))
+        told = Text(f"{kind}, {given}")
         told.append(f"\n{parameter['meaning']}" if parameter["meaning"] else "", style="dim")
         rows.append((parameter["name"], told))
     rows += [("needs", some(each["special_inputs"]))] if each["special_inputs"] else []
@@ -264,7 +332,7 @@ def _function(each: Document) -> RenderableType:
 
 
 def render_doctor(document: Document) -> RenderableType:
-    """Show the checks of a machine."""
+    """Show the checks of a machine, and of a cluster."""
     table = Table.grid(padding=(0, 2))
     marks = {True: Text("ok", style="green"), False: Text("bad", style="bold red")}
     for check in document["checks"]:
@@ -272,7 +340,9 @@ def render_doctor(document: Document) -> RenderableType:
         if check["hint"]:
             detail += f"\n→ {check['hint']}"
         table.add_row(marks.get(check["ok"], Text("–", style="dim")), check["name"], detail)
-    verdict = "this machine can run hcsflow" if document["ok"] else "something is missing"
+    who = f"the cluster {document['cluster']}" if document["cluster"] else "this machine"
+    bad = [check["name"] for check in document["checks"] if check["ok"] is False]
+    verdict = f"{who} cannot run hcsflow: {', '.join(bad)}" if bad else f"{who} can run hcsflow"
     return Group(table, Text(verdict, style="bold"))
 
 

@@ -72,7 +72,12 @@ class Picture:
 
 
 def read_scene(
-    image_root: Path, *, side: int, labels: str | None = None, crop: Crop | None = None
+    image_root: Path,
+    *,
+    side: int,
+    labels: str | None = None,
+    crop: Crop | None = None,
+    axes: Sequence[str] = (),
 ) -> Scene:
     """Read a well's image, reduced so that its longer side is at most ``side`` pixels.
 
@@ -86,6 +91,8 @@ def read_scene(
         Label image to read along.
     crop : Crop, optional
         Part of the image; None is all of it.
+    axes : sequence of str
+        Of the image, for a group that does not say so in NGFF's words.
 
     Raises
     ------
@@ -93,7 +100,7 @@ def read_scene(
         If what is stored cannot be read.
     """
     try:
-        return _read_scene(image_root, side, labels, crop)
+        return _read_scene(image_root, side, labels, crop, axes)
     except _DAMAGE as error:
         raise PlaneError(
             f"{image_root}: the stored image cannot be read: {error}",
@@ -102,10 +109,12 @@ def read_scene(
         ) from error
 
 
-def _read_scene(image_root: Path, side: int, labels: str | None, crop: Crop | None) -> Scene:
+def _read_scene(
+    image_root: Path, side: int, labels: str | None, crop: Crop | None, axes: Sequence[str]
+) -> Scene:
     group = zarr.open_group(image_root, mode="r")
     attributes = _ome(group)
-    pixels = _read_level(group, side, crop).astype(np.float32)
+    pixels = _read_level(group, side, crop, axes).astype(np.float32)
     channels = attributes.get("omero", {}).get("channels", [])
     colours = tuple(
         str(channels[i].get("color", "")) if i < len(channels) else PALETTE[i % len(PALETTE)]
@@ -116,7 +125,8 @@ def _read_scene(image_root: Path, side: int, labels: str | None, crop: Crop | No
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     found = None
     if labels is not None and f"labels/{labels}" in group:
-        stack = _read_level(zarr.open_group(image_root / "labels" / labels, mode="r"), side, crop)
+        label_group = zarr.open_group(image_root / "labels" / labels, mode="r")
+        stack = _read_level(label_group, side, crop, [axis for axis in axes if axis != "c"])
         found = cv2.resize(
             stack.max(axis=0).astype(np.float64), size, interpolation=cv2.INTER_NEAREST
         ).astype(np.uint32)
@@ -130,11 +140,21 @@ def _ome(group: zarr.Group) -> Mapping[str, Any]:
     return found
 
 
-def _read_level(group: zarr.Group, side: int, crop: Crop | None) -> NDArray[Any]:
+def _levels(group: zarr.Group, axes: Sequence[str]) -> tuple[list[str], list[Any]]:
+    """Return an image's axes and arrays, full resolution first."""
+    multiscales = _ome(group).get("multiscales")
+    if multiscales:
+        named = [axis["name"] for axis in multiscales[0]["axes"]]
+        return named, [group[dataset["path"]] for dataset in multiscales[0]["datasets"]]
+    arrays = [group[name] for name in sorted(group.array_keys(), key=int)]
+    return list(axes)[-arrays[0].ndim :], arrays
+
+
+def _read_level(
+    group: zarr.Group, side: int, crop: Crop | None, known: Sequence[str]
+) -> NDArray[Any]:
     """Read (c, y, x) of the smallest level whose longer side (of the crop) reaches ``side``."""
-    multiscale = _ome(group)["multiscales"][0]
-    axes = [axis["name"] for axis in multiscale["axes"]]
-    levels = [group[dataset["path"]] for dataset in multiscale["datasets"]]
+    axes, levels = _levels(group, known)
     full = levels[0].shape[-2:]
     part = crop or Crop(0, 0, *full)
     longest = max(part.height, part.width)

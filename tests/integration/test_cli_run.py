@@ -85,14 +85,6 @@ def test_plan_reads_and_writes_nothing(hf, document, plate, tmp_path):
     assert "gaussian_filter" in text
 
 
-def test_what_is_not_there_yet_is_refused_with_3(hf, plate, tmp_path):
-    option = ("--layout", "images")
-    status, _, errors = hf("run", "max-projection", plate, "-o", tmp_path / "out", *option)
-    assert status == 3
-    assert option[0] in errors
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize(
     ("option", "said"),
     [

@@ -113,3 +113,35 @@ def test_rerun_repeats_the_command_for_the_failed_wells(output):
     write_command(output, given)
     found = rerun_command(output, ["B02", "C03"])
     assert found == "hcsflow run count-nuclei 'my plate' -o out --wells B02,C03"
+
+
+def test_time_and_memory_stand_beside_what_was_projected(output):
+    plan_file = output / ".hcsflow" / "plan.json"
+    plan = json.loads(plan_file.read_text())
+    plan["segments"] = [{"name": "all", "projected_bytes": 400_000_000}]
+    plan["steps"][0] |= {"projected_bytes": 400_000_000}
+    plan_file.write_text(json.dumps(plan))
+    for entry in (output / ".hcsflow" / "journal" / "final").glob("*.json"):
+        document = json.loads(entry.read_text())
+        peak = 500_000_000 if document["well"] == "A02" else 100_000_000
+        document["outcome"]["step_peaks"] = [["read", 1_000_000], ["smooth", peak]]
+        entry.write_text(json.dumps(document))
+    page = write_report(output).read_text()
+    assert "The worst task came to 500 MB of memory (A02)" in page
+    assert "the plan projected 400 MB" in page
+    assert "Wells over the projection: 1 (the first is A02)" in page
+    assert '<option value="' in page
+    assert "peak memory, MB" in page
+
+
+def test_stored_wells_of_other_settings_are_named_and_drawn_as_such(output):
+    plan_file = output / ".hcsflow" / "plan.json"
+    plan = json.loads(plan_file.read_text())
+    plan["wells"] = ["B01"]
+    plan["writes"][0]["store"] = "other.zarr"
+    plan_file.write_text(json.dumps(plan))
+    record = read_record(output)
+    assert [well.well for well in record.with_status("other")] == ["A01", "A02"]
+    page = render_report(record, written=datetime.now(UTC))
+    assert "A01: stored, but made with other settings" in page
+    assert "other steps, parameters or storage settings: 2 (A01, A02)" in page

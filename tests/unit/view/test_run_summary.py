@@ -25,7 +25,7 @@ def fault(well, **changes):
 def run_document(**changes):
     return {
         "output": "OUT", "plate": None, "report": None, "tables": [], "seconds": 1.0, "done": [],
-        "skipped": [], "cancelled": [], "failed": [], "rerun": None, "left_out": [],
+        "skipped": [], "cancelled": [], "failed": [], "rerun": None, "left_out": [], "measured": [],
     } | changes  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_counts_read_as_people_say_them(changes, head):
 def test_cancelled_and_left_out_wells_are_accounted_for():
     text = shown(render_run(run_document(cancelled=["A02", "A03"], left_out=["B01"])))
     assert "2 wells cancelled: the same command does the rest" in text
-    assert "1 stored well (B01) was made with other steps or parameters" in text
+    assert "1 stored well (B01) was made with other steps, parameters or storage" in text
     assert "without --wells" in text
 
 
