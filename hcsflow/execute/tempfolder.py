@@ -16,6 +16,11 @@ import psutil
 
 __all__ = ["process_tempdir", "run_folder"]
 
+SOCKET_PATH_BYTES = 103
+"""What a socket's path may be long, on macOS; Linux takes four more."""
+
+SHORT_ROOT = Path("/tmp")  # noqa: S108 - a folder with a random name is made in it
+
 
 @contextmanager
 def process_tempdir() -> Iterator[None]:
@@ -51,11 +56,22 @@ def run_folder(place: str | None = None) -> Iterator[str]:
 
 @cache
 def _process_folder(pid: int) -> str:
-    _sweep(Path(tempfile.gettempdir()))  # a run with nothing left to do opens no cluster
-    made = tempfile.mkdtemp(prefix=f"{_prefix()}{pid}-")
+    root = _root_for_sockets()
+    for folder in {root, Path(tempfile.gettempdir())}:
+        _sweep(folder)  # a run with nothing left to do opens no cluster
+    made = tempfile.mkdtemp(prefix=f"{_prefix()}{pid}-", dir=root)
     # After multiprocessing has removed its own folder inside, whose priority is -100.
     Finalize(None, shutil.rmtree, (made,), {"ignore_errors": True}, exitpriority=-200)
     return made
+
+
+def _root_for_sockets() -> Path:
+    """Return the temporary folder, or ``/tmp`` where a socket's path in it would be too long."""
+    root = Path(tempfile.gettempdir())
+    longest = root / f"{_prefix()}{2**22}-12345678" / "pymp-12345678" / "listener-12345678"
+    if len(os.fsencode(longest)) <= SOCKET_PATH_BYTES or not os.access(SHORT_ROOT, os.W_OK):
+        return root
+    return SHORT_ROOT
 
 
 def _sweep(root: Path) -> None:

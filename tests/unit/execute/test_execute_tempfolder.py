@@ -1,9 +1,12 @@
 """A run leaves no temporary folder behind, nor does a killed one for long."""
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from hcsflow.execute.tempfolder import run_folder
 
@@ -38,3 +41,27 @@ def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_live_one_stays(
             other.kill()
             other.wait()
             other.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is that of Unix sockets")
+def test_a_long_temporary_folder_leaves_room_for_a_socket(tmp_path):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    code = (
+        "from hcsflow.execute.tempfolder import process_tempdir\n"
+        "from multiprocessing.util import get_temp_dir\n"
+        "import socket\n"
+        "with process_tempdir():\n"
+        "    folder = get_temp_dir()\n"
+        "socket.socket(socket.AF_UNIX).bind(f'{folder}/listener-12345678')\n"
+        "print(folder)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TMPDIR": str(long)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not Path(ran.stdout.strip()).exists()
+    assert not any(long.iterdir())
