@@ -7,7 +7,6 @@ line, so that it can be read after a kill at any moment: a torn line or file rea
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import socket
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hcsflow.outcome import Outcome, merged
+from hcsflow.recipes import hash_of_recipe, hash_of_unit, recipe_text
 
 __all__ = [
     "CONTROL",
@@ -29,6 +29,7 @@ __all__ = [
     "append_log",
     "clear_failure",
     "entries_of_plan",
+    "has_entry_of_plan",
     "merged",
     "read_entries",
     "read_entry",
@@ -218,25 +219,32 @@ def entries_of_plan(
     output : str
         "" is the final output; an output that the plan lacks has no entries.
     """
+    return {entry.well: entry for entry in _entries_of_plan(control, plan, output)}
+
+
+def has_entry_of_plan(control: ControlFolder, plan: Mapping[str, Any], output: str) -> bool:
+    """Tell whether any entry of one output is as a plan makes it; no more are read than needed."""
+    return any(True for _ in _entries_of_plan(control, plan, output))
+
+
+def _entries_of_plan(
+    control: ControlFolder, plan: Mapping[str, Any], output: str
+) -> Iterator[JournalEntry]:
     write = next((w for w in plan.get("writes", ()) if w.get("output") == output), None)
     if write is None:
-        return {}
+        return
     steps = [step["fingerprint"] for step in plan["steps"][: write["step"] + 1]]
     inputs = plan.get("fingerprints", {})
-    wanted = {well: _hash([inputs.get(well, ""), steps, write]) for well in plan["wells"]}
-    recipe = _hash([steps, write])
+    made = recipe_text(steps, write)
+    wanted = {well: hash_of_unit(inputs.get(well, ""), made) for well in plan["wells"]}
+    recipe = hash_of_recipe(made)
     failed = {well for well, *_ in plan.get("failed_wells", ())}
-    return {
-        well: entry
-        for well, entry in read_entries(control, output).items()
-        if well not in failed and entry.is_made_by(wanted.get(well), recipe)
-    }
-
-
-def _hash(parts: list[Any]) -> str:
-    """Hash a part of a plan's text as `Plan.unit_fingerprint` does the plan itself."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    for path in _json_files(control.journal(output)):
+        entry = _entry(read_json(path))
+        if entry is None or entry.well in failed:
+            continue
+        if entry.is_made_by(wanted.get(entry.well), recipe):
+            yield entry
 
 
 def write_failure(control: ControlFolder, outcome: Outcome) -> None:
@@ -259,10 +267,18 @@ def read_failures(control: ControlFolder) -> list[Outcome]:
 def append_log(control: ControlFolder, line: dict[str, Any]) -> None:
     """Append one object to the log; a full disk must not stop a run, so it is given up then."""
     text = json.dumps(line, sort_keys=True, default=str) + "\n"
+    data = text.encode("utf-8", "backslashreplace")
     with contextlib.suppress(OSError):
-        control.root.mkdir(parents=True, exist_ok=True)
-        with control.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+        try:
+            _append(control.log, data)
+        except FileNotFoundError:
+            control.root.mkdir(parents=True, exist_ok=True)
+            _append(control.log, data)
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab", buffering=0) as file:
+        file.write(data)
 
 
 def read_log(control: ControlFolder) -> Iterator[dict[str, Any]]:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple, cast
 
 from hcsflow.compiler.choices import VariantChooser
-from hcsflow.compiler.fingerprints import function_fingerprint, function_path
+from hcsflow.compiler.fingerprints import call_fingerprint
 from hcsflow.compiler.inputs import Declared
+from hcsflow.compiler.origins import name_of
 from hcsflow.contracts import BUILTIN_INPUTS, SpecialOutput, contract_of
 from hcsflow.errors import PipelineError, nearest
 from hcsflow.functions.parameters import check_parameters
@@ -146,7 +147,7 @@ def _calls(scope: _Scope, chain: Chain) -> tuple[Call, ...]:
         given = {**shared, **dict(invocation.parameters)}
         resolved = {k: _resolve(step, v, values) for k, v in given.items()}
         _check(step, func, resolved)
-        calls.append(_call(func, resolved))
+        calls.append(_call(step, func, resolved))
     return tuple(calls)
 
 
@@ -169,11 +170,15 @@ def _accepted(func: Callable[..., Any]) -> set[str] | None:
     return names - set(contract_of(func).special_inputs)
 
 
-def _call(func: Callable[..., Any], parameters: Mapping[str, Any]) -> Call:
+def _call(step: FunctionStep, func: Callable[..., Any], parameters: Mapping[str, Any]) -> Call:
     declared = contract_of(func)
+    try:
+        fingerprint = call_fingerprint(func, parameters)
+    except PipelineError as error:
+        raise PipelineError(f"step {step.name!r}: {error.message}", hint=error.hint) from error
     return Call(
-        function=function_path(func),
-        fingerprint=function_fingerprint(func),
+        function=name_of(func),
+        fingerprint=fingerprint,
         input_type=declared.input_type,
         output_type=declared.output_type,
         parameters=tuple(sorted(parameters.items())),

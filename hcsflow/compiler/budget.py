@@ -60,20 +60,23 @@ def _too_large(plan: Plan, segment: Segment, step: StepPlan, needs: Needs) -> Pl
         f"{name.replace('_', ' ')} {_gb(nbytes)}" for name, nbytes in parts if nbytes >= 5_000_000
     )
     text = (
-        f"{_place(plan, segment, step)} would need {_gb(needs.total)} in one task "
-        f"({told}); a worker has {_gb(resources.memory_bytes)}"
+        f"{_place(plan, segment, step)} would need {_gb(needs.total)} in one task"
+        f"{f' ({told})' if told else ''}; a worker has {_gb(resources.memory_bytes)} "
+        "above its idle process"
     )
     if needs.objects:
         text += f"; {_gb(needs.objects)} are objects that NGFF 0.4 encodes as a whole"
     advice = [*_fewer_workers(resources, needs.total), ADVICE[parts[0][0]]]
     advice += [ADVICE["objects"]] if needs.objects else []
+    advice.append("give a worker more memory")
     return PlanRefusedError(text, hint=", or ".join(dict.fromkeys(advice)))
 
 
 def _fewer_workers(resources: Resources, peak: int) -> list[str]:
     """Advise fewer workers where the memory of all together would do."""
     enough = resources.workers * resources.memory_bytes // peak
-    return [f"use fewer workers ({enough} instead of {resources.workers})"] if enough else []
+    is_fewer = 0 < enough < resources.workers
+    return [f"use fewer workers ({enough} instead of {resources.workers})"] if is_fewer else []
 
 
 def _device_bytes(plan: Plan, segment: Segment) -> int:

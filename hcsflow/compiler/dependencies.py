@@ -7,13 +7,14 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Dependencies", "dependencies_of", "digest_of_file", "versions_of"]
+__all__ = ["Dependencies", "dependencies_of", "is_installed_at", "versions_of"]
 
 ALWAYS = ("hcsflow", "numpy", "numcodecs")
 """What decides the bytes of every step: pixels between steps are numpy's, numcodecs packs them."""
@@ -32,6 +33,7 @@ _DISTRIBUTIONS = {
 """Modules whose distribution has another name; the rest is looked up, which takes half a second."""
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
+_PYTHON = Path(sysconfig.get_paths()["stdlib"])
 
 
 class Dependencies(NamedTuple):
@@ -89,9 +91,9 @@ def dependencies_of(file: Path, module: str) -> Dependencies:
     return Dependencies((digests.pop(file), *sorted(digests.values())), frozenset(libraries))
 
 
-def digest_of_file(path: Path) -> str:
-    """Return the hash of a file's content; read again only when it has changed."""
-    return _source_of(path).digest
+def is_installed_at(file: Path) -> bool:
+    """Tell whether a file is a library's or Python's own, rather than the user's."""
+    return bool(_INSTALLED & set(file.parts)) or file.is_relative_to(_PYTHON)
 
 
 def versions_of(libraries: Iterable[str]) -> str:

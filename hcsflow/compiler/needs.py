@@ -10,12 +10,15 @@ from hcsflow.compiler.blocks import held_objects
 from hcsflow.compiler.sizes import is_read_on, plane_nbytes, turn_nbytes
 from hcsflow.config import Backend
 from hcsflow.contracts import contract_of
-from hcsflow.plan import Plan, Segment, StepPlan, groups_of, output_members
+from hcsflow.plan import Carried, Plan, Segment, StepPlan, groups_of, output_members
 
 __all__ = ["Needs", "device_bytes", "needs_of"]
 
 FLOAT32 = 4
 UINT32 = 4
+INT64 = 8
+"""Labels as functions may return them, which is how they are handed on."""
+
 LABEL_COPIES = 2
 """A label stack as made, and as numbered for storing."""
 
@@ -24,6 +27,9 @@ ENCODER_PLANES = 3
 
 DECODER_PLANES = 2
 """Planes held while one of a checkpoint is read: itself and its encoded bytes."""
+
+VALUE_COPIES = 2
+"""A special output on its way from or to the files of a checkpoint: itself, and its bytes."""
 
 OVERHEAD_BYTES = 64_000_000
 """Documents, tables and what the allocator keeps back (measured: 10–45 MB, by
@@ -56,7 +62,8 @@ class Needs:
     Parameters
     ----------
     inputs : int
-        The plate's planes of one turn; a result that was handed over; planes being decoded.
+        The plate's planes of one turn; a result that was handed over; planes and special outputs
+        of a checkpoint being decoded.
     look_ahead : int
         The group read ahead.
     earlier : int
@@ -91,7 +98,7 @@ def needs_of(plan: Plan, segment: Segment) -> Iterator[tuple[StepPlan, Needs]]:
     readers = _readers(plan, segment)
     objects = held_objects(plan, segment)
     ahead = _read_ahead(readers)
-    handed = _handed_over(plan, segment)
+    handed = _handed_over(plan, segment) + _values_read(plan, segment)
     passed_on = _passed_on(plan, segment)
     for step in steps:
         yield (
@@ -104,7 +111,7 @@ def needs_of(plan: Plan, segment: Segment) -> Iterator[tuple[StepPlan, Needs]]:
                 + _working(plan, step)
                 + _libraries(plan),
                 outputs=_result(plan, step, steps, segment) + passed_on,
-                encoding=_encoding(plan, step),
+                encoding=_encoding(plan, step) + _values_stored(plan, segment, step),
                 objects=objects,
             ),
         )
@@ -171,18 +178,46 @@ def _passed_on(plan: Plan, segment: Segment) -> int:
 
 
 def _crossing(plan: Plan, segment: Segment) -> int:
-    """Return the bytes of a segment's result: main output, and labels among the special ones."""
+    """Return the bytes of a segment's result: main output, and special ones of images' size."""
     last = plan.steps[segment.last]
-    labels = {
-        (s.index, t.name) for s in plan.steps for t in s.special_outputs if t.kind == "labels"
-    }
-    stacks = [
-        plan.steps[carried.step].output
+    values = sum(
+        plan.steps[carried.step].output.num_planes * _special_plane(plan, carried)
         for carried in segment.carries
-        if (carried.step, carried.special) in labels
-    ]
-    planes = sum(planes.num_planes * prod(planes.shape_yx) * UINT32 for planes in stacks)
-    return last.output.num_planes * plane_nbytes(last.output) + planes
+    )
+    return last.output.num_planes * plane_nbytes(last.output) + values
+
+
+def _special_plane(plan: Plan, carried: Carried) -> int:
+    """Return the bytes of a special output for each plane of its step's main output.
+
+    What is kept for other steps alone may be anything; it is taken to be as large as that.
+    """
+    step = plan.steps[carried.step]
+    kind = next(t.kind for t in step.special_outputs if t.name == carried.special)
+    if kind == "labels":
+        return prod(step.output.shape_yx) * INT64
+    return plane_nbytes(step.output) if kind == "memory" else 0
+
+
+def _value_nbytes(plan: Plan, carried: Carried) -> int:
+    """Return the bytes of a special output of the largest group."""
+    return _most_planes(plan.steps[carried.step]) * _special_plane(plan, carried)
+
+
+def _values_read(plan: Plan, segment: Segment) -> int:
+    """Return the bytes of special outputs read from a checkpoint: the last one of each stays."""
+    if segment.reads is None:
+        return 0
+    carried = next(w.carried for w in plan.writes if w.output == segment.reads)
+    sizes = [_value_nbytes(plan, one) for one in carried]
+    return sum(sizes) + (VALUE_COPIES - 1) * max(sizes, default=0)
+
+
+def _values_stored(plan: Plan, segment: Segment, step: StepPlan) -> int:
+    """Return the bytes of a step's special outputs on their way into a checkpoint."""
+    carried = {one for write in plan.writes_of(segment) for one in write.carried}
+    sizes = [_value_nbytes(plan, one) for one in carried if one.step == step.index]
+    return (VALUE_COPIES - 1) * max(sizes, default=0)
 
 
 def _decoding(segment: Segment, step: StepPlan) -> int:
@@ -240,11 +275,15 @@ def _largest(step: StepPlan) -> int:
 
 def _largest_output(step: StepPlan) -> int:
     """Return the bytes of the largest result."""
-    planes = max(
+    return _most_planes(step) * plane_nbytes(step.output)
+
+
+def _most_planes(step: StepPlan) -> int:
+    """Return the planes of the largest result."""
+    return max(
         len(output_members(step.branch_for(group), group, step.variable_components))
         for group in groups_of(step.input, step.variable_components)
     )
-    return planes * plane_nbytes(step.output)
 
 
 def _working(plan: Plan, step: StepPlan) -> int:

@@ -16,8 +16,11 @@ from hcsflow.plan import LabelWrite, Plan, SideWrite, StepPlan, TableWrite, Writ
 __all__ = ["UNPLANNED", "places"]
 
 SAFE_NAME = re.compile(r"\w[\w.\-]*")
-RESERVED = frozenset({"final", "held", "spill", "results", "report.html", "hcsflow_metadata.json"})
-"""Names in the output folder, or in a task's scratch folder, that are hcsflow's own."""
+RESERVED = frozenset(
+    {"final", "handover", "held", "spill", "results", "report.html", "hcsflow_metadata.json"}
+)
+"""Names in the output, in a kept step's folder or in a task's scratch folder, that are hcsflow's
+own; in lower case, because some file systems know no other."""
 
 UNPLANNED = ImageLayout("0", "image", (), (0, 0), (0, 0), (), (), (), (), 1, has_unit=False)
 """Stands for a layout until the regions pass has made it."""
@@ -179,19 +182,22 @@ def _sides(steps: list[StepPlan]) -> tuple[SideWrite, ...]:
 
 
 def _check_folders(writes: Sequence[WritePlan]) -> None:
-    """Refuse output folders that leave the output, are hcsflow's own, or recur."""
+    """Refuse output folders that leave the output, are hcsflow's own, or recur but for case."""
     folders = [write.store.rpartition("/")[0] for write in writes]
     stores = [write.store for write in writes]
     for name in filter(None, {*folders, *(store.rpartition("/")[2] for store in stores)}):
         _check_name("a folder", name)
+    taken = [folder.casefold() for folder in folders]
+    beside = {store.casefold() for store in stores}
     for folder in filter(None, folders):
-        if folder in RESERVED or folder in stores or folders.count(folder) > 1:
+        name = folder.casefold()
+        if name in RESERVED or name in beside or taken.count(name) > 1:
             raise PipelineError(
                 f"no step can be kept in a folder {folder!r}: it is taken",
                 hint="choose another sub_dir",
             )
     for store in stores:
-        if store in RESERVED:
+        if store.rpartition("/")[2].casefold() in RESERVED:
             raise PipelineError(
                 f"a plate cannot be stored as {store!r}: it is taken",
                 hint="choose another store_name",

@@ -98,7 +98,8 @@ class Pipeline:
             value = as_parameter(given, "", key)
             step_name, dot, parameter = key.partition(".")
             if not dot:
-                _known("parameter", key, parameters)
+                owners = [f"{step.name}.{key}" for step in self.steps if step.takes(key)]
+                _known("parameter", key, parameters, meant=next(iter(owners), None))
                 parameters[key] = value
             else:
                 _known("step", step_name, steps)
@@ -128,10 +129,12 @@ def _named(what: str, value: Any) -> Mapping[str, Any]:
     raise PipelineError(f"a pipeline's {what} must be a mapping by name, got {value!r}")
 
 
-def _known(what: str, name: str, candidates: Mapping[str, Any]) -> None:
+def _known(
+    what: str, name: str, candidates: Mapping[str, Any], *, meant: str | None = None
+) -> None:
     if name in candidates:
         return
-    meant = nearest(name, candidates)
+    meant = meant or nearest(name, candidates)
     there = ", ".join(candidates) or "none"
     raise PipelineError(
         f"the pipeline has no {what} {name!r}; there are: {there}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -180,6 +181,12 @@ class FunctionStep:
         object.__setattr__(copy, "parameters", MappingProxyType({**self.parameters, **own}))
         return copy
 
+    def takes(self, parameter: str) -> bool:
+        """Tell whether a parameter of this name can be seen to belong to one of its functions."""
+        found = list(_invocations_of(self.pattern))
+        given = {name for i in found for name, _ in i.parameters} | self.parameters.keys()
+        return parameter in given or any(_declares(i.function, parameter) for i in found)
+
     def with_materialization(self, kept: StepMaterializationConfig) -> FunctionStep:
         """Return a copy whose output is kept as given."""
         copy = self.replace()
@@ -191,6 +198,16 @@ class FunctionStep:
         state = {slot: getattr(self, slot) for slot in self.__dataclass_fields__}
         plain = {k: dict(v) if isinstance(v, MappingProxyType) else v for k, v in state.items()}
         return (_restore, (plain,))
+
+
+def _declares(function: Callable[..., Any] | str, parameter: str) -> bool:
+    """Tell whether a function names a parameter; one that is given by name is not looked up."""
+    if isinstance(function, str):
+        return False
+    try:
+        return parameter in inspect.signature(function).parameters
+    except ValueError:  # a compiled one need not have a signature
+        return False
 
 
 def _restore(state: dict[str, Any]) -> FunctionStep:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -14,6 +14,7 @@ from hcsflow.plan.steps import StepPlan
 from hcsflow.plan.text import stable_json
 from hcsflow.plan.writes import Carried, WritePlan
 from hcsflow.plate import Plate
+from hcsflow.recipes import hash_of_recipe, hash_of_unit, recipe_text
 
 __all__ = ["SCHEMA", "Plan", "Resources", "Segment"]
 
@@ -185,12 +186,11 @@ class Plan:
 
     def unit_fingerprint(self, well: str, output: str) -> str:
         """Return the fingerprint of the unit (well, output): inputs, steps, layout."""
-        inputs = stable_json(self.fingerprints.get(well, ""))
-        return hashlib.sha256(f"[{inputs}, {self._recipe_text(output)}]".encode()).hexdigest()
+        return hash_of_unit(self.fingerprints.get(well, ""), self._recipe_text(output))
 
     def recipe(self, output: str) -> str:
         """Return a hash of how an output is made, whatever the well: steps and layout."""
-        return hashlib.sha256(f"[{self._recipe_text(output)}]".encode()).hexdigest()
+        return hash_of_recipe(self._recipe_text(output))
 
     def _recipe_text(self, output: str) -> str:
         write = next(w for w in self.writes if w.output == output)
@@ -203,5 +203,5 @@ class Plan:
 
 @lru_cache(maxsize=64)
 def _recipe_text(steps: tuple[str, ...], write: WritePlan) -> str:
-    """Return two members of a JSON list; the same for all wells, and long."""
-    return stable_json([steps, write])[1:-1]
+    """Return what is the same for all wells, and long."""
+    return recipe_text(steps, json.loads(stable_json(write)))

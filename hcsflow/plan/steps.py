@@ -20,7 +20,8 @@ class Call:
     function : str
         Import path ``module:qualname``.
     fingerprint : str
-        Hash of the function's module source, or name and version of its distribution.
+        Hashes of the function, of what it has bound, and of the parameters' contents; versions of
+        the libraries that these come from.
     input_type, output_type : str
         Memory types.
     parameters : tuple of (str, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -15,7 +16,10 @@ __all__ = ["stable_json"]
 
 
 def stable_json(value: Any, indent: int | None = None) -> str:
-    """Render frozen values as JSON with sorted keys; arrays by a hash of their contents."""
+    """Render frozen values as JSON with sorted keys; arrays by a hash of their contents.
+
+    What JSON has no word for is named, by its class at worst: enough to print, not to compare.
+    """
     return json.dumps(_plain(value), sort_keys=True, indent=indent, ensure_ascii=False)
 
 
@@ -42,6 +46,16 @@ def _leaf(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return {"dtype": str(value.dtype), "shape": list(value.shape), "sha256": digest}
+    return _words(value)
+
+
+def _words(value: Any) -> str:
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}:{value.__qualname__}"
-    return repr(value)
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    text = repr(value)
+    # an address says nothing, and a table's text is cut short: what counts is in Call.fingerprint
+    if "\n" in text or " at 0x" in text:
+        return f"{type(value).__module__}:{type(value).__qualname__}"
+    return text

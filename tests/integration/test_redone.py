@@ -1,12 +1,14 @@
 """What a resume does again, counted: as much as changed, and no more."""
 
 import importlib.util
+import json
 import os
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import hcsflow as hf
@@ -106,6 +108,37 @@ def test_an_array_in_a_file_counts_by_its_contents(root, tmp_path):
     assert done_by(file, root, out) == []
     np.save(flat, np.linspace(1, 2, 32 * 32).reshape(32, 32))
     assert done_by(file, root, out) == ALL
+
+
+def test_a_function_or_table_given_as_a_parameter_counts_by_its_contents(root, tmp_path):
+    out, plus = tmp_path / "out", loose(tmp_path)
+
+    def given(extra):
+        return done_by([hf.FunctionStep((plus, {"extra": extra}), name="plus")], root, out)
+
+    def table(number):
+        values = np.zeros(1000, int)
+        values[500] = number
+        return pd.DataFrame({"v": values})
+
+    def function(text):
+        return eval(compile(text, "elsewhere.py", "eval"), {"__name__": "elsewhere"})
+
+    for first, again, other in (
+        [table(1), table(1), table(2)],
+        [function("lambda s: s + 1"), function("lambda s: s + 1"), function("lambda s: s + 2")],
+    ):
+        assert [given(first), given(again), given(other)] == [ALL, [], ALL]
+
+
+def test_whether_a_plate_lists_its_wells_redoes_none(root, tmp_path):
+    steps, out = [hf.FunctionStep("max_projection")], tmp_path / "out"
+    assert done_by(steps, root, out) == ALL
+    unlisted = {"zarr": {"write_plate_metadata": False}}
+    assert done_by(steps, root, out, config=unlisted) == []
+    assert done_by(steps, root, out) == []
+    listed = json.loads((out / "images.zarr" / "zarr.json").read_text())
+    assert len(listed["attributes"]["ome"]["plate"]["wells"]) == len(ALL)
 
 
 def test_only_libraries_that_a_step_needs_count(root, tmp_path, monkeypatch):

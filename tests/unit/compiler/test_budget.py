@@ -6,8 +6,9 @@ import pytest
 from hcsflow.compiler import compile_plan
 from hcsflow.compiler.needs import OVERHEAD_BYTES, SLACK
 from hcsflow.config import GlobalPipelineConfig, ZarrConfig
-from hcsflow.contracts import contract
+from hcsflow.contracts import contract, special_inputs, special_outputs
 from hcsflow.errors import PlanRefusedError
+from hcsflow.materialize import Labels
 from hcsflow.pipeline import FunctionStep, Pipeline
 from hcsflow.plan import Resources
 from hcsflow.plate import Channel, FieldGrid, Manifest, Measured, PlaneRow, Plate
@@ -95,6 +96,7 @@ def test_fewer_workers_are_not_advised_where_even_one_has_too_little():
             resources=Resources(workers=1, memory_bytes=1_000_000_000),
         )
     assert "fewer workers" not in refused.value.hint
+    assert "give a worker more memory" in refused.value.hint
 
 
 def test_the_segment_is_named_where_a_well_has_several():
@@ -153,3 +155,34 @@ def test_without_gpus_a_librarys_temporaries_lie_in_the_workers_memory():
     temporaries = 50 * 10 * SIZE * SIZE * np.dtype(np.float32).itemsize
     difference = on_host.projected_bytes - on_device.projected_bytes
     assert difference == pytest.approx(SLACK * temporaries, rel=1e-6)
+
+
+def test_special_outputs_that_cross_a_cut_are_counted():
+    def segments(made, asked, granularity="step", *, kept=False):
+        steps = ({"func": made, "name": "make", "force_disk_output": kept},
+                 {"func": asked, "name": "take"})  # fmt: skip
+        return plan_of(*steps, granularity=granularity, fields=2).segments
+
+    @contract(ragged=True, working_planes=0.0)
+    @special_outputs("memo")
+    def make(stack):
+        return stack, stack.copy()
+
+    @contract(ragged=True, working_planes=0.0)
+    @special_outputs(("labels", Labels()))
+    def outline(stack):
+        return stack, stack.astype(np.int64)
+
+    @contract(ragged=True, working_planes=0.0)
+    @special_inputs("memo")
+    def take(stack, memo):
+        return stack
+
+    plain = declared(ragged=True, working_planes=0.0)
+    for func, plane_bytes in ((make, 2), (outline, 8)):
+        after = take if func is make else plain
+        handed, bare = segments(func, after), segments(plain, plain)
+        whole = 2 * 10 * SIZE * SIZE * plane_bytes
+        assert handed[1].projected_bytes - bare[1].projected_bytes >= 1.05 * whole
+        stored, bare = segments(func, after, kept=True), segments(plain, plain, kept=True)
+        assert stored[1].projected_bytes - bare[1].projected_bytes >= 1.05 * whole / 2

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 
 import pytest
 
@@ -122,3 +123,32 @@ def test_another_pipelines_record_says_nothing(plate, tmp_path):
     recorded(out, "cupy")
     other = hf.Pipeline([hf.FunctionStep(ALONE, name="s")], name="other")
     assert types_of(hf.compile(other, plate, output=out)) == ["numpy"]
+
+
+@needs_torch
+def test_a_plan_that_made_nothing_binds_nobody(plate, tmp_path):
+    out = tmp_path / "out"
+    compiled(plate, out, BETWEEN).run("threads", workers=1)
+    shutil.rmtree(out / ".hcsflow" / "journal")
+    assert types_of(compiled(plate, out, ALONE)) == ["numpy"]
+
+
+@needs_torch
+def test_only_steps_that_a_well_went_through_are_bound(plate, tmp_path):
+    def both(out):
+        steps = [
+            hf.FunctionStep(BETWEEN, name="first", force_disk_output=True),
+            hf.FunctionStep(BETWEEN, name="second"),
+        ]
+        return hf.compile(hf.Pipeline(steps, name="p"), plate, output=out)
+
+    def alone(out):
+        steps = [hf.FunctionStep(ALONE, name=name) for name in ("first", "second")]
+        plan = hf.compile(hf.Pipeline(steps, name="p"), plate, output=out)
+        return [s.branches[0].calls[0].input_type for s in plan.frozen.steps]
+
+    out = tmp_path / "out"
+    both(out).run("threads", workers=1)
+    assert alone(out) == ["torch", "torch"]
+    shutil.rmtree(out / ".hcsflow" / "journal" / "final")
+    assert alone(out) == ["torch", "numpy"]

@@ -1,5 +1,7 @@
 """Cutting a chain into tasks: where, under which names, what crosses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -125,6 +127,20 @@ def test_how_it_is_cut_is_no_part_of_what_it_is():
         assert len(prints) == 1
     fewer = compiled(FunctionStep(same, name="a"), *steps[1:])
     assert fewer.unit_fingerprint("A01", "") == coarse.unit_fingerprint("A01", "")
+
+
+def test_what_decides_no_byte_of_a_well_is_in_no_fingerprint():
+    plan = compiled(FunctionStep(same))
+
+    def changed(**facts):
+        write = replace(plan.writes[0], **facts)
+        return plan.replace(writes=(write,))
+
+    for facts in ({"lists_wells": False}, {"objects_per_well": 9}, {"raw_bytes_per_well": 9}):
+        other = changed(**facts)
+        assert other.unit_fingerprint("A01", "") == plan.unit_fingerprint("A01", "")
+        assert other.recipe("") == plan.recipe("")
+    assert changed(has_ngff=False).unit_fingerprint("A01", "") != plan.unit_fingerprint("A01", "")
 
 
 def test_names_suit_the_dashboard_and_are_unique():

@@ -89,9 +89,12 @@ def test_settings_reach_parameters_and_steps():
 
 
 def test_an_unknown_setting_suggests_the_nearest():
-    pipeline = Pipeline([FunctionStep("x", name="smooth")], parameters={"sigma": 1})
+    step = FunctionStep("x", name="smooth", truncate=4)
+    pipeline = Pipeline([step], parameters={"sigma": 1})
     with pytest.raises(PipelineError, match="did you mean 'sigma'"):
         pipeline.with_settings({"sigm": 2})
+    with pytest.raises(PipelineError, match=r"did you mean 'smooth\.truncate'"):
+        pipeline.with_settings({"truncate": 2})
     with pytest.raises(PipelineError, match="did you mean 'smooth'"):
         pipeline.with_settings({"smoot.sigma": 2})
 
