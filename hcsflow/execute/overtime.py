@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from hcsflow.execute.closing import asked
 from hcsflow.graph.build import Key
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ class Overtime:
 
     Notes
     -----
-    A task counts from when its worker says that it begins. Where that cannot be heard, it counts
-    from when the worker was given it, unless another task there is known to be at work.
+    Each segment counts by itself, from when its worker says that it begins. Where that cannot be
+    heard, it counts from when the worker was given it, unless another task there is known to be at
+    work.
     """
 
     def __init__(
@@ -42,18 +44,18 @@ class Overtime:
         self.limit_s = limit_s
         self._clock = clock
         self._looked = float("-inf")
-        self._begun: set[str] = set()
-        self._place: dict[str, str | None] = {}
+        self._begun: dict[str, str] = {}
+        self._place: dict[str, tuple[str, str]] = {}
         self._since: dict[str, float] = {}
 
-    def hear(self, well: str) -> None:
+    def hear(self, well: str, segment: str) -> None:
         """Note that a segment of a well has begun."""
-        self._begun.add(well)
+        self._begun[well] = segment
         self._since[well] = self._clock()
 
     def forget(self, well: str) -> None:
         """Start anew with a well that has been submitted again."""
-        self._begun.discard(well)
+        self._begun.pop(well, None)
         self._place.pop(well, None)
         self._since.pop(well, None)
 
@@ -69,25 +71,27 @@ class Overtime:
         if now - self._looked < LOOK_S:
             return {}
         self._looked = now
-        given = self._client.processing()
-        at = {key: worker for worker, keys in given.items() for key in keys}
+        given = asked(self._client, self._client.processing)
+        at = {key: (worker, str(key[0])) for worker, keys in given.items() for key in keys}
         for well, keys in open_wells.items():
             self._move(well, next((at[key] for key in keys if key in at), None), now)
-        places = {well: self._place.get(well) for well in open_wells}
-        busy = {place for well, place in places.items() if well in self._begun}
+        workers = {well: self._place[well][0] for well in open_wells if well in self._place}
+        busy = {worker for well, worker in workers.items() if well in self._begun}
         return {
-            well: place
-            for well, place in places.items()
-            if place is not None and now - self._since[well] > self.limit_s
-            if well in self._begun or place not in busy
+            well: worker
+            for well, worker in workers.items()
+            if now - self._since[well] > self.limit_s
+            if well in self._begun or worker not in busy
         }
 
-    def _move(self, well: str, place: str | None, now: float) -> None:
-        """Start anew where a well is given to another worker, or to none."""
-        before = self._place.get(well)
-        self._place[well] = place
+    def _move(self, well: str, place: tuple[str, str] | None, now: float) -> None:
+        """Start anew where a well is given to another worker, with another segment, or to none."""
         if place is None:
             self.forget(well)
-        elif well not in self._since or before not in (None, place):
-            self._begun.discard(well)
+            return
+        before = self._place.get(well, place)
+        self._place[well] = place
+        is_heard = before[1] != place[1] == self._begun.get(well)
+        if well not in self._since or (before != place and not is_heard):
+            self._begun.pop(well, None)
             self._since[well] = now

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -9,10 +13,49 @@ from hcsflow.journal import ControlFolder, JournalEntry, Outcome, read_entries
 from hcsflow.plan import Plan
 from hcsflow.storage.objects import file_checksum
 
-__all__ = ["Ledger", "failed_before", "planned_wells"]
+__all__ = ["Ledger", "SegmentShare", "failed_before", "planned_wells", "shares_of"]
 
 CLOCK_SLACK_S = 2.0
 """A record's time is in whole seconds, and a file server's clock may be a little ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentShare:
+    """For how many wells a segment's work is there already, and for how many it is to do.
+
+    Parameters
+    ----------
+    name : str
+        The segment.
+    wells_kept, wells_to_do : int
+        Together the plan's wells.
+    """
+
+    name: str
+    wells_kept: int
+    wells_to_do: int
+
+    def __str__(self) -> str:
+        counts = ((self.wells_kept, "kept"), (self.wells_to_do, "to do"))
+        told = (f"{word} ({n} well{'' if n == 1 else 's'})" for n, word in counts if n)
+        return f"{self.name}: {', '.join(told)}"
+
+
+def shares_of(plan: Plan, todo: Mapping[str, Sequence[str]]) -> tuple[SegmentShare, ...]:
+    """Sum up what is kept and what is to do, segment by segment.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+    todo : mapping of str to sequence of str
+        Names of the segments to run, by well; a well without any is done.
+    """
+    counts = Counter(name for names in todo.values() for name in names)
+    return tuple(
+        SegmentShare(s.name, len(plan.wells) - counts[s.name], counts[s.name])
+        for s in plan.segments
+    )
 
 
 class Ledger:
@@ -101,11 +144,11 @@ class Ledger:
         try:
             recorded = datetime.fromisoformat(entry.time).timestamp() + CLOCK_SLACK_S
             for item in entry.objects:
-                path = self._output / item.path
-                status = path.stat()
+                path = f"{self._output}/{item.path}"  # a Path takes far longer
+                status = os.stat(path)  # noqa: PTH116
                 if status.st_size != item.nbytes:
                     return False
-                if status.st_mtime > recorded and file_checksum(path) != item.checksum:
+                if status.st_mtime > recorded and file_checksum(Path(path)) != item.checksum:
                     return False
         except (OSError, ValueError):  # gone, unreadable, or a record without a time
             return False

@@ -13,9 +13,10 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
 from hcsflow.config import Backend
 from hcsflow.errors import FencedError, HcsflowError, OutputLockedError
@@ -28,7 +29,7 @@ from hcsflow.journal import (
     read_epoch,
     write_entry,
 )
-from hcsflow.plan import Plan, Segment, WritePlan
+from hcsflow.plan import Plan, Segment, SideWrite, WritePlan
 from hcsflow.plate.names import parse_well
 from hcsflow.storage.zarr_commit import put_in_place
 
@@ -41,6 +42,7 @@ __all__ = [
     "commits_shut_out",
     "committed_outcome",
     "fenced",
+    "forget_unit",
     "handover_folder",
     "open_scratch",
     "scratch_dir",
@@ -51,6 +53,8 @@ __all__ = [
 
 GATE_WAIT_S = 30.0
 GATE_POLL_S = 0.02
+UNIT_LOCKS = 64
+"""Files among which the units share out; two at a time seldom meet, and a plate makes no more."""
 
 
 def scratch_dir(bundle: Bundle, well: str, attempt: int, first: int = 0) -> Path:
@@ -145,19 +149,47 @@ def commit_unit(bundle: Bundle, well: str, output: str, scratch: Path, entry: Jo
 
     Notes
     -----
-    Idempotent: a unit committed twice ends as its later, equal version. Killed in between, the
-    folder is whole, old or new, and the journal does not know the unit, so it is made again.
+    Idempotent: a unit that this run has committed stays as it is, and what is in scratch goes:
+    who reads it meanwhile finds it whole, and its record names the bytes in place. Killed in
+    between, the folder is whole, old or new, and the journal does not know the unit, so it is
+    made again.
     """
     control = ControlFolder(Path(bundle.output))
     write = _write_of(bundle.plan, output)
     _check_objects(scratch, entry)
-    with fenced(bundle):
-        control.entry(output, well).unlink(missing_ok=True)
-        for source, target in _moves(control.output, scratch, write, well, bundle.plan):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            put_in_place(source, target, overwrite=True)
-        write_entry(control, replace(entry, recipe=bundle.plan.recipe(output)))
+    with _unit_alone(bundle, output, well):
+        if _committed_entry(bundle, output, well) is None:
+            _replace_unit(control, write, scratch, well, bundle.plan)
+            write_entry(control, replace(entry, recipe=bundle.plan.recipe(output)))
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _replace_unit(
+    control: ControlFolder, write: WritePlan, scratch: Path, well: str, plan: Plan
+) -> None:
+    control.entry(write.output, well).unlink(missing_ok=True)
+    for side in write.sides:
+        if not (scratch / _side_folder(side, well)).is_dir():  # it made none this time
+            shutil.rmtree(control.output / _side_folder(side, well), ignore_errors=True)
+    for source, target in _moves(control.output, scratch, write, well, plan):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        put_in_place(source, target, overwrite=True)
+
+
+def forget_unit(bundle: Bundle, entry: JournalEntry) -> None:
+    """Remove a unit's record, so that the next run makes it again.
+
+    Nothing happens if the unit has another record by now.
+
+    Raises
+    ------
+    FencedError
+        If a newer run holds the output. Nothing has changed.
+    """
+    control = ControlFolder(Path(bundle.output))
+    with _unit_alone(bundle, entry.output, entry.well):
+        if read_entry(control, entry.output, entry.well) == entry:
+            control.entry(entry.output, entry.well).unlink(missing_ok=True)
 
 
 def committed_outcome(bundle: Bundle, segment: Segment, well: str) -> Outcome | None:
@@ -168,15 +200,21 @@ def committed_outcome(bundle: Bundle, segment: Segment, well: str) -> Outcome | 
     """
     if bundle.plan.hands_on(segment):
         return None
-    control = ControlFolder(Path(bundle.output))
-    writes = bundle.plan.writes_of(segment)
-    entries = [read_entry(control, write.output, well) for write in writes]
-    for write, entry in zip(writes, entries, strict=True):
-        if entry is None or entry.epoch != bundle.epoch:
+    entry = None
+    for write in bundle.plan.writes_of(segment):
+        entry = _committed_entry(bundle, write.output, well)
+        if entry is None:
             return None
-        if entry.fingerprint != bundle.plan.unit_fingerprint(well, write.output):
-            return None
-    return entries[-1].outcome if entries and entries[-1] else None
+    return entry.outcome if entry else None
+
+
+def _committed_entry(bundle: Bundle, output: str, well: str) -> JournalEntry | None:
+    """Return the record of a unit that this very run has committed, else None."""
+    entry = read_entry(ControlFolder(Path(bundle.output)), output, well)
+    if entry is None or entry.epoch != bundle.epoch:
+        return None
+    is_same = entry.fingerprint == bundle.plan.unit_fingerprint(well, output)
+    return entry if is_same else None
 
 
 @contextmanager
@@ -188,9 +226,23 @@ def fenced(bundle: Bundle) -> Iterator[None]:
     FencedError
         If one has before. The block has not begun.
     """
-    with _gate(ControlFolder(Path(bundle.output)), exclusive=False):
+    with _locked(ControlFolder(Path(bundle.output)).gate, exclusive=False):
         check_epoch(bundle)
         yield
+
+
+@contextmanager
+def _unit_alone(bundle: Bundle, output: str, well: str) -> Iterator[None]:
+    """Let one process at a time change a unit, on this host at least, and no older run.
+
+    A worker that was thought dead may still be at the unit that another was given since.
+    """
+    number = crc32(f"{output}/{well}".encode()) % UNIT_LOCKS
+    folder = ControlFolder(Path(bundle.output)).root / "gates"
+    with fenced(bundle):
+        folder.mkdir(exist_ok=True)
+        with _locked(folder / f"{number:02d}", exclusive=True):
+            yield
 
 
 @contextmanager
@@ -203,23 +255,23 @@ def commits_shut_out(control: ControlFolder) -> Iterator[None]:
         If a commit does not end within `GATE_WAIT_S`. The block has not begun.
     """
     control.root.mkdir(parents=True, exist_ok=True)
-    with _gate(control, exclusive=True):
+    with _locked(control.gate, exclusive=True):
         yield
 
 
 @contextmanager
-def _gate(control: ControlFolder, *, exclusive: bool) -> Iterator[None]:
-    """Hold the gate file's lock; where a file system knows none, the epoch alone guards."""
-    handle = os.open(control.gate, os.O_RDWR | os.O_CREAT, 0o644)
+def _locked(file: Path, *, exclusive: bool) -> Iterator[None]:
+    """Hold a file's lock; where a file system knows none, the epoch alone guards."""
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if sys.platform != "win32":
-            _lock_file(handle, control, exclusive=exclusive)
+            _lock_file(handle, file, exclusive=exclusive)
         yield
     finally:
         os.close(handle)
 
 
-def _lock_file(handle: int, control: ControlFolder, *, exclusive: bool) -> None:
+def _lock_file(handle: int, file: Path, *, exclusive: bool) -> None:
     """Wait for the lock; a process that was stopped in a commit would never give it up."""
     operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
     end = time.monotonic() + GATE_WAIT_S
@@ -229,9 +281,9 @@ def _lock_file(handle: int, control: ControlFolder, *, exclusive: bool) -> None:
         except BlockingIOError:
             if time.monotonic() > end:
                 raise OutputLockedError(
-                    f"{control.gate} is held: a process is in the middle of a commit to this "
+                    f"{file} is held: a process is in the middle of a commit to this "
                     f"output, and has not ended it for {GATE_WAIT_S:g} s",
-                    hint=f"is one stopped? find it with: lsof {control.gate}",
+                    hint=f"is one stopped? find it with: lsof {file}",
                 ) from None
             time.sleep(GATE_POLL_S)
         except OSError:
@@ -246,8 +298,9 @@ def _write_of(plan: Plan, output: str) -> WritePlan:
 
 def _check_objects(scratch: Path, entry: JournalEntry) -> None:
     for item in entry.objects:
-        path = scratch / item.path
-        found = path.stat().st_size if path.is_file() else None
+        found: int | None = None
+        with suppress(OSError):
+            found = (scratch / item.path).stat().st_size
         if found != item.nbytes:
             raise HcsflowError(
                 f"{item.path}: expected {item.nbytes} bytes before the commit, found "
@@ -256,12 +309,16 @@ def _check_objects(scratch: Path, entry: JournalEntry) -> None:
             )
 
 
+def _side_folder(side: SideWrite, well: str) -> str:
+    return f"results/{side.name}/{well}"
+
+
 def _moves(
     output: Path, scratch: Path, write: WritePlan, well: str, plan: Plan
 ) -> Iterator[tuple[Path, Path]]:
     """Yield what goes where: what stands beside it first, the well's own folder last."""
     for side in write.sides:
-        folder = f"results/{side.name}/{well}"
+        folder = _side_folder(side, well)
         if (scratch / folder).is_dir():
             yield scratch / folder, output / folder
     if write.carried:

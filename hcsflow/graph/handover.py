@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hcsflow.arrays.families import freeze, thaw
 from hcsflow.arrays.libraries import find_memory_type
-from hcsflow.errors import ContractError, HcsflowError
-from hcsflow.graph.commit import handover_folder
+from hcsflow.errors import ContractError, HcsflowError, PlaneError
+from hcsflow.graph.commit import forget_unit, handover_folder, unit_folder
 from hcsflow.graph.planes import MadePlanes, kept
 from hcsflow.graph.plugin import Bundle
 from hcsflow.graph.stored import StoredPlanes, open_stored_planes
 from hcsflow.graph.values import ValueReader, ValueWriter
-from hcsflow.journal import ControlFolder, ObjectRecord, Outcome, read_entry
+from hcsflow.journal import ControlFolder, JournalEntry, ObjectRecord, Outcome, read_entry
 from hcsflow.plan import Carried, Group, LocalKey, Plan, Segment, StepPlan, WritePlan, groups_of
 from hcsflow.storage.traffic import TrafficMeter
 
 __all__ = ["CheckpointSink", "Handover", "Incoming", "ResultSink", "incoming_of", "outcome_of"]
 
 Stack = NDArray[np.generic]
+T = TypeVar("T")
 
 
 class HandedStack(NamedTuple):
@@ -66,12 +68,15 @@ class Handover:
         Main output, where the next segment takes it from here rather than from a checkpoint.
     specials : tuple of HandedValue
         Special outputs that later segments need, likewise.
+    committed : Outcome or None
+        Of the segments before those of ``uncommitted``, where there are both.
     """
 
     outcome: Outcome
     uncommitted: tuple[Outcome, ...] = ()
     planes: tuple[HandedStack, ...] = ()
     specials: tuple[HandedValue, ...] = ()
+    committed: Outcome | None = None
 
 
 def outcome_of(result: Outcome | Handover) -> Outcome:
@@ -125,34 +130,66 @@ def incoming_of(
         yield Incoming(HandedPlanes(upstream.planes), _by_group(plan, values))
         return
     write = next(w for w in plan.writes if w.output == segment.reads)
-    _check_committed(bundle, write, well)
-    output = Path(bundle.output)
-    with open_stored_planes(output, plan, write, well) as stored:
-        planes = _CheckpointPlanes(stored, write.backend, meter)
-        specials = _stored_values(output, plan, write, well)
+    reading = _Reading(bundle, write, _committed(bundle, write, well))
+    with open_stored_planes(Path(bundle.output), plan, write, well) as stored:
+        planes = _CheckpointPlanes(stored, write.backend, meter, reading)
+        specials = _stored_values(reading)
         yield Incoming(planes, specials, lambda: stored.bytes_read)
 
 
-def _check_committed(bundle: Bundle, write: WritePlan, well: str) -> None:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Calls what reads a checkpoint; one that is damaged is forgotten, so that it is made anew."""
+
+    bundle: Bundle
+    write: WritePlan
+    entry: JournalEntry
+
+    def __call__(self, read: Callable[..., T], *args: Any) -> T:
+        """Return what ``read`` does.
+
+        Raises
+        ------
+        PlaneError
+            If the checkpoint cannot be read as it was written.
+        """
+        try:
+            return read(*args)
+        except (HcsflowError, OSError) as error:
+            forget_unit(self.bundle, self.entry)
+            message = error.message if isinstance(error, HcsflowError) else str(error)
+            reason = message.replace(f"{Path(self.bundle.output)}{os.sep}", "")
+            raise PlaneError(
+                f"{self.write.store}: {self.entry.well} cannot be read as it was written: {reason}",
+                hint="run the same command again: what is damaged is made anew",
+                file=unit_folder(self.bundle.plan, self.write, self.entry.well),
+            ) from None
+
+
+def _committed(bundle: Bundle, write: WritePlan, well: str) -> JournalEntry:
     entry = read_entry(ControlFolder(Path(bundle.output)), write.output, well)
     if entry is None or entry.fingerprint != bundle.plan.unit_fingerprint(well, write.output):
         raise HcsflowError(
             f"{write.store}: {well} is not whole, and the steps after it start from it",
             hint="run the same command again: what is not whole is made anew",
         )
+    return entry
 
 
-def _stored_values(
-    output: Path, plan: Plan, write: WritePlan, well: str
-) -> Mapping[Carried, Mapping[Group, Any]]:
-    if not write.carried:
+def _stored_values(reading: _Reading) -> Mapping[Carried, Mapping[Group, Any]]:
+    if not reading.write.carried:
         return {}
-    reader = ValueReader(output / handover_folder(write, well))
+    folder = handover_folder(reading.write, reading.entry.well)
+    reader = reading(ValueReader, Path(reading.bundle.output) / folder)
     values = [
-        (Carried(facts["step"], facts["special"]), facts["group"], partial(reader.value, document))
+        (
+            Carried(facts["step"], facts["special"]),
+            facts["group"],
+            partial(reading, reader.value, document),
+        )
         for facts, document in reader.items
     ]
-    return _by_group(plan, values)
+    return _by_group(reading.bundle.plan, values)
 
 
 def _by_group(
@@ -229,26 +266,30 @@ class HandedPlanes:
 class _CheckpointPlanes:
     """Planes of a committed checkpoint, each read when it is asked for."""
 
-    def __init__(self, stored: StoredPlanes, backend: str, meter: TrafficMeter) -> None:
+    def __init__(
+        self, stored: StoredPlanes, backend: str, meter: TrafficMeter, reading: _Reading
+    ) -> None:
         self._stored = stored
         self._backend = backend
         self._meter = meter
+        self._reading = reading
 
     def gather(self, keys: Sequence[LocalKey]) -> Stack:
         """Return the stack of some planes, in order; read-only."""
         start = time.perf_counter()
-        first = self._stored.read(keys[0])
+        first = self._reading(self._stored.read, keys[0])
         stack: Stack = np.empty((len(keys), *first.shape), first.dtype)
         stack[0] = first
         for i, key in enumerate(keys[1:], 1):
-            stack[i] = self._stored.read(key)
+            stack[i] = self._reading(self._stored.read, key)
         stack.flags.writeable = False
         self._meter.count(self._backend, "load", str(self._stored.folder), start, stack.nbytes)
         return stack
 
     def missing(self, keys: Iterable[LocalKey]) -> list[LocalKey]:
         """Return those of ``keys`` that were never made."""
-        return [key for key in keys if key in self._stored.missing]
+        missing = self._reading(lambda: self._stored.missing)
+        return [key for key in keys if key in missing]
 
     def clear(self) -> None:
         """Keep all: it is read again in the next turn."""

@@ -85,9 +85,13 @@ def kept(value: Any) -> Any:
     """Return a value that its maker cannot change unseen.
 
     A numpy array that owns its data, or shows what cannot be written, is made read-only, so that
-    a function that uses its buffer again fails; any other numpy array is copied. What is no numpy
-    array is returned as it is.
+    a function that uses its buffer again fails; any other numpy array is copied. Lists, tuples and
+    dicts are copied, with all that they hold treated so. What else there is is returned as it is.
     """
+    if type(value) in (list, tuple):
+        return type(value)(map(kept, value))
+    if type(value) is dict:
+        return {key: kept(item) for key, item in value.items()}
     if type(value) is not np.ndarray:
         return value
     if not (value.flags.owndata or _is_frozen(value)):

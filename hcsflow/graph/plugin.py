@@ -21,7 +21,16 @@ from hcsflow.graph.worker import measure_idle
 from hcsflow.plan import Plan
 from hcsflow.plate import Manifest
 
-__all__ = ["Bundle", "PackedBundle", "PlanPlugin", "bundle_of", "held_bundle", "packed"]
+__all__ = [
+    "Bundle",
+    "PackedBundle",
+    "PlanPlugin",
+    "bundle_of",
+    "forget",
+    "held_bundle",
+    "held_packed",
+    "packed",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,8 @@ class Bundle:
 
 
 _bundles: dict[str, tuple[Bundle, int]] = {}
+"""By plan: its bundle, and by how many it is held; one that was packed may be kept by none."""
+
 _lock = Lock()
 
 
@@ -83,30 +94,42 @@ def held_bundle(plan_id: str, bundle: Bundle) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class PackedBundle:
-    """A bundle on its way to processes that get no plugin; see `packed`."""
+    """A bundle on its way to processes that get no plugin; see `packed` and `held_packed`."""
 
     plan_id: str
     payload: bytes
 
-    def bundle(self) -> Bundle:
-        """Return the bundle, unpacked once in a process."""
-        with _lock:
-            held = _bundles.get(self.plan_id)
-            if held is None:
-                register_families()
-                held = cloudpickle.loads(self.payload), 1
-                _bundles[self.plan_id] = held
-        return held[0]
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Let tasks of this process find the bundle, with its threads, for the block."""
-        threads = self.bundle().plan.resources.threads_per_worker
-        limit_threads(threads, set_environment=False)
-        try:
-            yield
-        finally:
-            restore_threads()
+@contextmanager
+def held_packed(shipped: PackedBundle) -> Iterator[Bundle]:
+    """Let tasks of this process find a bundle, with its threads, for the block.
+
+    It is kept for the next task until a task of another plan comes, or until `forget`.
+    """
+    plan_id = shipped.plan_id
+    with _lock:
+        found = _bundles.get(plan_id)
+        if found is None:
+            register_families()
+            for other in [name for name, (_, holders) in _bundles.items() if holders == 0]:
+                del _bundles[other]
+            found = cloudpickle.loads(shipped.payload), 0
+        _bundles[plan_id] = found[0], found[1] + 1
+    limit_threads(found[0].plan.resources.threads_per_worker, set_environment=False)
+    try:
+        yield found[0]
+    finally:
+        with _lock:
+            bundle, holders = _bundles[plan_id]
+            _bundles[plan_id] = bundle, holders - 1
+        restore_threads()
+
+
+def forget(shipped: PackedBundle) -> None:
+    """Drop a bundle that no task of this process holds."""
+    with _lock:
+        if _bundles.get(shipped.plan_id, (None, 1))[1] == 0:
+            del _bundles[shipped.plan_id]
 
 
 def packed(plan_id: str, bundle: Bundle) -> PackedBundle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from asyncio import CancelledError
@@ -39,7 +40,7 @@ from hcsflow.graph.plugin import bundle_of
 from hcsflow.graph.segment import SegmentRun, Sink
 from hcsflow.graph.sinks import WellSink
 from hcsflow.graph.specials import BuiltinInputs, SpecialValues
-from hcsflow.graph.worker import PeakMeter, emit
+from hcsflow.graph.worker import PeakMeter, emit, emit_no_more
 from hcsflow.journal import JournalEntry, ObjectRecord, Outcome, merged
 from hcsflow.plan import Group, LocalKey, Segment, StepPlan, WritePlan
 from hcsflow.storage.memory import MemoryStorageBackend
@@ -78,20 +79,35 @@ def run_segment(plan_id: str, segment: str, well: str, attempt: int, *upstream: 
     earlier = [outcome_of(before)] if before is not None else []
     done = committed_outcome(bundle, part, well)
     if done is not None:  # this worker's forerunner died between its commit and its answer
-        return _answer(merged([*earlier, done]), is_last=is_last)
-    if before is None:
-        emit("well_started", well, plan_id=plan_id)
+        return _answer(merged([*_committed(before), done]), is_last=is_last)
+    started = "segment_started" if before else "well_started"
+    emit(started, well, plan_id=plan_id, segment=segment)
     task = _WellTask(plan_id, part, well, attempt, before if isinstance(before, Handover) else None)
     try:
         own = task.run()
     except FencedError as error:
         own = replace(task.failure(error), status="cancelled")
+    except KeyboardInterrupt as error:
+        if threading.current_thread() is threading.main_thread():
+            raise  # somebody's Ctrl-C; it reaches no other thread, so there a function raised it
+        own = task.failure(error)
     except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - the task boundary
         own = task.failure(error)
+    if is_last or own.status != "done":
+        emit_no_more(well, plan_id=plan_id)
     outcome = merged([*earlier, own])
     if is_last or own.status != "done":
         return _answer(outcome, is_last=is_last)
     return task.handover(outcome, own)
+
+
+def _committed(before: Result | None) -> tuple[Outcome, ...]:
+    """Return what a well's records hold of the segments before the one that comes now."""
+    if not isinstance(before, Handover):
+        return ()
+    if not before.uncommitted:
+        return (before.outcome,)
+    return (before.committed,) if before.committed else ()
 
 
 def _answer(outcome: Outcome, *, is_last: bool) -> Result:
@@ -169,7 +185,11 @@ class _WellTask:
             return Handover(outcome)
         uncommitted = (*self._uncommitted, own)
         return Handover(
-            outcome, uncommitted, tuple(self._result.planes), tuple(self._result.specials)
+            outcome,
+            uncommitted,
+            tuple(self._result.planes),
+            tuple(self._result.specials),
+            next(iter(_committed(self._before)), None),
         )
 
     @property

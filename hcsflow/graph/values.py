@@ -103,7 +103,7 @@ class ValueWriter:
     def _with_bytes(self, value: Any) -> Document:
         """Store a table or an array, of another library by way of host memory."""
         if isinstance(value, pd.DataFrame):
-            return {"frame": self._blob(_frame_bytes(value))}
+            return self._frame(value)
         if isinstance(value, np.generic):
             return {"scalar": self._blob(_array_bytes(np.asarray(value)))}
         if type(value) is np.ndarray:
@@ -115,6 +115,19 @@ class ValueWriter:
         except MemoryConversionError as error:
             raise TypeError(str(error)) from error
         return {"frozen": header, "array": self._blob(_array_bytes(host))}
+
+    def _frame(self, frame: pd.DataFrame) -> Document:
+        """Store a table by Arrow; cell by cell those columns of objects that it would change."""
+        kinds: set[type[Any]] = {type(name) for name in frame.columns}
+        if len(kinds) > 1 or type(None) in kinds:
+            raise TypeError("DataFrame with columns named by None, or by values of several types")
+        changed = [n for n in range(frame.shape[1]) if not _is_kept(frame.iloc[:, n])]
+        plain = frame.copy(deep=False)
+        for n in changed:
+            plain.isetitem(n, 0)
+        content = _frame_bytes(plain)
+        cells = [[n, [self._document(cell) for cell in frame.iloc[:, n]]] for n in changed]
+        return {"frame": self._blob(content), "cells": cells}
 
     def _blob(self, content: memoryview) -> Blob:
         at, blocks = self._file.nbytes, []
@@ -135,16 +148,59 @@ def _array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
 
 
 def _frame_bytes(frame: pd.DataFrame) -> memoryview:
-    if len({type(name) for name in frame.columns}) > 1:
-        raise TypeError("DataFrame with columns named by values of several types")
     try:
         table = pa.Table.from_pandas(frame)
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise TypeError(f"DataFrame that Arrow cannot hold: {error}") from error
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    return memoryview(sink.getvalue())
+        # without a batch there would be no categories either
+        for batch in table.to_batches() or [pa.RecordBatch.from_pandas(frame)]:
+            stream.write_batch(batch)
+    content = memoryview(sink.getvalue())
+    _check_frame(frame, content)
+    return content
+
+
+def _frame_of(content: memoryview | bytes) -> pd.DataFrame:
+    frame: pd.DataFrame = pa.ipc.open_stream(content).read_pandas()
+    return frame
+
+
+def _check_frame(frame: pd.DataFrame, content: memoryview) -> None:
+    """Refuse a table that does not come back as it is: names, index, types."""
+    try:
+        found = _frame_of(content)
+        pd.testing.assert_frame_equal(
+            found,
+            frame,
+            check_exact=True,
+            check_freq=False,
+        )
+    except (AssertionError, pa.ArrowException, ValueError, TypeError, LookupError) as error:
+        reason = " ".join(str(error).split())
+        raise TypeError(f"DataFrame that Arrow would change ({reason})") from error
+    for one, other in ((found.index, frame.index), (found.columns, frame.columns)):
+        if not all(map(_is_same, one, other)):
+            raise TypeError("DataFrame whose names or index Arrow would change")
+
+
+def _is_kept(column: pd.Series[Any]) -> bool:
+    """Tell whether Arrow leaves the cells of a column of objects as they are."""
+    if column.dtype != object:
+        return True
+    try:
+        found = pa.Array.from_pandas(column).to_pandas()
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        return False
+    return found.dtype == object and all(map(_is_same, column, found))
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Tell whether two cells are of one type and value; of lists and such it is not asked."""
+    if type(one) is not type(other) or isinstance(one, (list, dict, set, np.ndarray)):
+        return False
+    return one is other or bool(one == other) or bool(one != one and other != other)  # noqa: PLR0124
 
 
 class ValueReader:
@@ -190,7 +246,7 @@ class ValueReader:
             "list": lambda items: [self.value(item) for item in items],
             "tuple": lambda items: tuple(self.value(item) for item in items),
             "dict": lambda pairs: {self.value(k): self.value(v) for k, v in pairs},
-            "frame": lambda blob: pa.ipc.open_stream(self._content(blob)).read_pandas(),
+            "frame": lambda blob: self._frame(blob, document["cells"]),
             "scalar": lambda blob: self._array(blob)[()],
             "frozen": lambda header: thaw(header, self._array(document["array"])),
             "array": self._array,
@@ -202,6 +258,15 @@ class ValueReader:
             if isinstance(error, HcsflowError):
                 raise
             raise _damaged(self._data, error) from error
+
+    def _frame(self, blob: Blob, columns: Document) -> pd.DataFrame:
+        frame = _frame_of(self._content(blob))
+        for n, cells in columns:
+            column = np.empty(len(cells), object)
+            for row, cell in enumerate(cells):
+                column[row] = self.value(cell)
+            frame.isetitem(n, pd.Series(column, dtype=object).array)
+        return frame
 
     def _array(self, blob: Blob) -> np.ndarray[Any, Any]:
         array: np.ndarray[Any, Any] = np.lib.format.read_array(

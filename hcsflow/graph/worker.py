@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from threading import Lock
-from typing import Any, Self
+from threading import Lock, Timer
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 from distributed import get_worker
 
+if TYPE_CHECKING:
+    from distributed import Worker
+
 __all__ = [
     "PeakMeter",
     "emit",
+    "emit_no_more",
     "heard_by",
     "idle_bytes",
     "measure_idle",
@@ -43,6 +48,14 @@ def idle_bytes() -> int:
     """Return the resident size noted by `measure_idle`, noting it now if it never was."""
     return _idle.get(os.getpid()) or measure_idle()
 
+
+TELL_S = 0.2
+"""Events go out so far apart: waking Dask for each would cost more than a small well itself."""
+
+_telling = Lock()
+_untold: list[tuple[Worker, str, dict[str, Any]]] = []
+_teller: Timer | None = None
+_told = float("-inf")
 
 _open = 0
 _opened = 0
@@ -129,8 +142,9 @@ def heard_by(listener: Callable[[dict[str, Any]], None]) -> Iterator[None]:
 def emit(kind: str, well: str, *, plan_id: str, **data: str | float) -> None:
     """Tell the client that something happened (``"well_started"``, ``"step"``).
 
-    On a worker fire and forget: nothing waits for it. Under `heard_by` the listener is called.
-    Elsewhere nothing happens.
+    On a worker fire and forget: nothing waits for it. It goes out at once, or within `TELL_S`
+    after others did; not at all if the task ends before (`emit_no_more`). Under `heard_by` the
+    listener is called at once. Elsewhere nothing happens.
     """
     message: dict[str, Any] = {"kind": kind, "well": well, "data": {**data}}
     listener = _listener.get()
@@ -141,7 +155,43 @@ def emit(kind: str, well: str, *, plan_id: str, **data: str | float) -> None:
         worker = get_worker()
     except ValueError:
         return
-    worker.log_event(topic_of(plan_id), message)
+    _tell_soon(worker, topic_of(plan_id), message)
+
+
+def emit_no_more(well: str, *, plan_id: str) -> None:
+    """Drop what was not told yet of a well: its task has ended, and its outcome says the rest."""
+    topic = topic_of(plan_id)
+    with _telling:
+        _untold[:] = [one for one in _untold if (one[1], one[2]["well"]) != (topic, well)]
+
+
+def _tell_soon(worker: Worker, topic: str, message: dict[str, Any]) -> None:
+    global _teller  # noqa: PLW0603 - one for the process
+    with _telling:
+        _untold.append((worker, topic, message))
+        if _teller is None:
+            if time.monotonic() - _told > TELL_S:
+                _tell()
+            else:
+                _teller = Timer(TELL_S, _tell_now)
+                _teller.daemon = True
+                _teller.start()
+
+
+def _tell_now() -> None:
+    global _teller  # noqa: PLW0603 - as above
+    with _telling:  # to the end: what a task says must not come after its result
+        _teller = None
+        _tell()
+
+
+def _tell() -> None:
+    global _told  # noqa: PLW0603 - as above
+    _told = time.monotonic()
+    for worker, topic, message in _untold:
+        with suppress(RuntimeError):  # the worker is closing
+            worker.log_event(topic, message)
+    _untold.clear()
 
 
 def _reset_high_water() -> bool:

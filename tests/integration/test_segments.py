@@ -19,7 +19,12 @@ import hcsflow as hf
 from hcsflow.arrays import torch as torch_function
 from hcsflow.contracts import contract, special_inputs, special_outputs
 from hcsflow.errors import FencedError, PipelineError, PlanRefusedError
+from hcsflow.execute.lock import locked
+from hcsflow.execute.output import prepare_output
 from hcsflow.execute.status import verify_output
+from hcsflow.graph.handover import outcome_of
+from hcsflow.graph.plugin import Bundle, held_bundle
+from hcsflow.graph.tasks import run_segment
 from hcsflow.journal import ControlFolder, read_entries
 from hcsflow.materialize import Json, Labels, Table
 from hcsflow.pipeline import DROP, PASS, PIPELINE_START
@@ -477,6 +482,125 @@ def test_a_well_is_shown_with_the_sums_of_its_tasks(plates, tmp_path, granularit
     assert "virtual_workspace" not in kinds[1] | kinds[2]
 
 
+@pytest.mark.parametrize("part", ["handover/A01/values.data", "images.zarr/A/01/0/0/c"])
+def test_a_damaged_checkpoint_is_made_anew_by_the_same_command(plates, tmp_path, part):
+    def steps(by):
+        return [
+            hf.FunctionStep(remember, name="s0"),
+            hf.FunctionStep(add, name="s1", force_disk_output=True),
+            hf.FunctionStep(recall, name="s2"),
+            hf.FunctionStep(add, by=by, name="s3"),
+        ]
+
+    out, plate = tmp_path / "out", plates("whole")
+    run(steps(1), plate, out)
+    found = out / "01_s1" / part
+    path = found if found.is_file() else next(p for p in found.rglob("*") if p.is_file())
+    status, data = path.stat(), bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 0xFF
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    plan = hf.compile(hf.Pipeline(steps(2), name="p"), plate, output=out)
+    (outcome,) = plan.run("serial", workers=1).outcomes
+    assert (outcome.status, outcome.step, outcome.file) == (
+        "failed",
+        "read",
+        "01_s1/images.zarr/A/01",
+    )
+    assert "run the same command again" in outcome.hint
+    told = [out / "hcsflow_metadata.json", out / ".hcsflow" / "failures" / "A01.json"]
+    assert not [p.name for p in told if str(tmp_path) in p.read_text()]
+    _, again = run(steps(2), plate, out)
+    assert steps_run(again) == ["s0", "s1", "s2", "s3"]
+    run(steps(2), plate, tmp_path / "clean")
+    assert stored(out) == stored(tmp_path / "clean")
+
+
+@contract(ragged=True)
+@special_outputs(("rows", Table()))
+def list_oddly(stack):
+    cells = pd.Series(["x", np.nan, None, "y"], dtype=object)
+    return stack, pd.DataFrame({"cell": cells, "whole": pd.Series([1, 2, 3, 4], dtype=object)})
+
+
+def test_a_table_is_the_same_behind_a_checkpoint(plates, tmp_path):
+    found = []
+    for kept in (False, True):
+        steps = [
+            hf.FunctionStep(list_oddly, name="s0", force_disk_output=kept),
+            hf.FunctionStep(add, name="s1"),
+        ]
+        run(steps, plates("whole"), tmp_path / str(kept))
+        found.append((tmp_path / str(kept) / "results" / "rows.csv").read_bytes())
+    assert found[0] == found[1]
+
+
+@contract(ragged=True)
+@special_inputs("memo")
+def spoil(stack, memo):
+    memo["low"] += 1
+    return stack
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_array_within_a_value_may_not_be_changed(plates, tmp_path, kept):
+    steps = [
+        hf.FunctionStep(remember, name="s0", force_disk_output=kept),
+        hf.FunctionStep(spoil, name="s1"),
+    ]
+    plan = hf.compile(hf.Pipeline(steps, name="p"), plates("whole"), output=tmp_path / "out")
+    (outcome,) = plan.run("serial", workers=1).outcomes
+    assert (outcome.status, outcome.step, outcome.error) == ("failed", "s1", "ValueError")
+    assert "work on a copy" in outcome.hint
+
+
+def test_files_beside_the_plate_go_with_what_they_were_of(tmp_path):
+    key_coded_plate(tmp_path / "p", wells=("A01", "A02"), fields=1, channels=1, z=2)
+    out = tmp_path / "out"
+
+    def wells_with_files(by=1, **config):
+        steps = [
+            hf.FunctionStep(add, by=by, name="s0"),
+            hf.FunctionStep(state, name="s1"),
+        ]
+        plan = hf.compile(hf.Pipeline(steps, name="p"), hf.open_plate(tmp_path / "p"),
+                          output=out, config=config)  # fmt: skip
+        plan.run("serial", workers=1)
+        return sorted(path.name for path in (out / "results" / "facts").iterdir())
+
+    assert wells_with_files(missing="skip") == ["A01", "A02"]
+    min((tmp_path / "p").rglob("*A01*.tif")).unlink()
+    assert wells_with_files(missing="skip") == ["A02"]
+    assert wells_with_files(missing="error", by=2) == ["A02"]
+
+
+def test_a_second_execution_leaves_what_the_first_has_committed(plates, tmp_path, monkeypatch):
+    out, steps = tmp_path / "out", four()
+    plan = hf.compile(hf.Pipeline(steps, name="p"), plates("whole"), output=out)
+    names = [segment.name for segment in plan.frozen.segments]
+    with locked(out) as lock:
+        bundle = Bundle(plan.frozen, plan.manifest, str(plan.plate_path), str(out),
+                        epoch=lock.epoch, memory_bytes=1 << 30)  # fmt: skip
+        prepare_output(plan.frozen, out)
+        with held_bundle("x", bundle):
+            handed = run_segment("x", names[0], "A01", 0)
+            entry, place = (
+                ControlFolder(out).entry("01_s1", "A01"),
+                out / "01_s1/images.zarr/A/01",
+            )
+            before = entry.stat().st_ino, place.stat().st_ino
+            # both began before the other's commit
+            monkeypatch.setattr("hcsflow.graph.tasks.committed_outcome", lambda *_: None)
+            assert outcome_of(run_segment("x", names[0], "A01", 1)).status == "done"
+            assert (entry.stat().st_ino, place.stat().st_ino) == before
+            first = run_segment("x", names[1], "A01", 0, handed)
+            monkeypatch.undo()
+            again = run_segment("x", names[1], "A01", 0, handed)
+    assert again.step_seconds == first.step_seconds
+    assert (again.bytes_read, again.outputs) == (first.bytes_read, first.outputs)
+    assert not list(ControlFolder(out).scratch.iterdir())
+
+
 def test_verify_looks_at_a_checkpoints_values(plates, tmp_path):
     run(LABELLING, plates("whole"), tmp_path / "out")
     assert verify_output(tmp_path / "out") == []
@@ -497,7 +621,8 @@ def told(stack, *, folder, step):
     return stack
 
 
-def test_steps_for_gpus_run_where_gpus_are_and_what_flows_between_travels(plates, tmp_path):
+@pytest.mark.parametrize("way", ["run", "delayed"])
+def test_steps_for_gpus_run_where_gpus_are_and_what_flows_between_travels(plates, tmp_path, way):
     pytest.importorskip("torch")
     on_torch = torch_function(told)
     notes = tmp_path / "notes"
@@ -526,7 +651,8 @@ def test_steps_for_gpus_run_where_gpus_are_and_what_flows_between_travels(plates
         ("a", False), ("b", True), ("c", False)
     ]  # fmt: skip
     with SpecCluster(workers=kinds, scheduler=scheduler) as cluster, Client(cluster) as client:
-        assert [o.message for o in plan.run(client).outcomes] == [None]
+        outcomes = plan.run(client).outcomes if way == "run" else plan.to_delayed().compute()
+        assert [o.message for o in outcomes] == [None]
     places = {step: {p.name.split(".")[1] for p in notes.glob(f"{step}.*")} for step in "abc"}
     assert places["b"] == {"gpu"}
     assert places["a"] | places["c"] <= {"cpu", "gpu"}

@@ -84,6 +84,29 @@ def test_tables_come_back_with_types_names_and_index(tmp_path):
     assert [list(cell) for cell in back["list"]] == [[1.0], [2.0, 3.0]]
     pd.testing.assert_frame_equal(numbered, plain)
     assert list(empty.columns) == list(frame.columns)
+    assert list(empty["kind"].cat.categories) == ["x", "y"]
+
+
+def test_cells_of_objects_come_back_each_with_its_type(tmp_path):
+    cells = {
+        "number": [1, 2],
+        "mixed": [1, "x"],
+        "lost": [np.nan, None],
+        "name": ["a", np.nan],
+        "pair": [(1, 2), (3,)],
+        "dict": [{"b": 1, "a": 2}, {"a": 1}],
+        "truth": [True, np.bool_(False)],
+        "complex": ["1j", 1.5],
+    }
+    frame = pd.DataFrame({name: pd.Series(column, dtype=object) for name, column in cells.items()})
+    frame.index = pd.Index([3, 3])
+    (back,) = there_and_back(tmp_path, frame)
+    assert repr(back.to_dict("list")) == repr(frame.to_dict("list"))
+    assert [[type(c) for c in back[name]] for name in cells] == [
+        [type(c) for c in frame[name]] for name in cells
+    ]
+    assert back.to_csv() == frame.to_csv()
+    pd.testing.assert_index_equal(back.index, frame.index)
 
 
 def test_arrays_come_back_read_only_and_long_ones_in_blocks(tmp_path, monkeypatch):
@@ -118,6 +141,9 @@ class Thing:
         len,
         pd.DataFrame({"a": [Thing()]}),
         pd.DataFrame({"a": [1], 3: [2]}),
+        pd.DataFrame([[1]], columns=[None]),
+        pd.DataFrame([[1, 2]], columns=[True, False]),
+        pd.DataFrame([[1, 2]], columns=pd.CategoricalIndex(["a", "b"])),
     ],
 )
 def test_what_would_need_a_pickle_is_refused(tmp_path, value):

@@ -1,19 +1,21 @@
 """What workers are given and set to: plan, allocator, threads, array families, measurements."""
 
 import importlib.util
+import queue
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from dask.sizeof import sizeof
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from distributed.protocol import deserialize, serialize
 
 from hcsflow.errors import HcsflowError
 from hcsflow.graph.families import register_families
 from hcsflow.graph.plugin import Bundle, PlanPlugin, bundle_of
-from hcsflow.graph.worker import emit
+from hcsflow.graph.worker import TELL_S, emit, emit_no_more, topic_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "execute"))
 
@@ -78,7 +80,12 @@ def test_a_plugin_gives_the_plan_and_takes_it_back(tmp_path):
     bundle = Bundle(plan, tiny_manifest(tmp_path, plan), "in", "out", 3, 1)
     plugin = PlanPlugin("p2", bundle)
     with LocalCluster(
-        n_workers=2, processes=False, host="127.0.0.1", protocol="tcp://", dashboard_address=None
+        n_workers=2,
+        processes=False,
+        host="127.0.0.1",
+        protocol="tcp://",
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
     ) as cluster:
         one, other = cluster.workers.values()
         plugin.setup(one)
@@ -153,6 +160,36 @@ print(meter.peak_bytes == max(meter.step_peaks.values(), default=0))
 
 def test_telling_something_outside_a_worker_is_harmless():
     emit("step", "A01", plan_id="p", step="blur")
+
+
+def test_what_is_over_before_it_is_told_is_not_told():
+    def work():
+        emit("well_started", "A01", plan_id="p")  # the first after a pause goes out at once
+        emit("step", "A01", plan_id="p", step="blur")
+        emit_no_more("A01", plan_id="p")
+        emit("step", "A02", plan_id="p", step="blur")
+        emit_no_more("A02", plan_id="another")
+
+    heard = queue.SimpleQueue()
+    with (
+        LocalCluster(
+            1,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.subscribe_topic(topic_of("p"), lambda event: heard.put(event[1]))
+        time.sleep(TELL_S)
+        client.submit(work).result()
+        told = [heard.get(timeout=10) for _ in range(2)]
+        assert heard.empty()
+    assert [(one["kind"], one["well"]) for one in told] == [
+        ("well_started", "A01"),
+        ("step", "A02"),
+    ]
 
 
 def test_torch_tensors_are_counted_and_moved():
