@@ -30,15 +30,19 @@ def tell_detached(arguments: Sequence[str], request: Request, *, as_json: bool) 
         Print the document ``hcsflow.detached/1``.
     """
     from hcsflow.execute.detach import start_detached
+    from hcsflow.session.declared import settled_output
     from hcsflow.view.text import render_detached
 
     again = [word for word in arguments if word != "--json"]
     again[again.index("--detach")] = "--detached"
-    found = start_detached(again, request.plate, request.output)
+    output = settled_output(
+        request.pipeline, request.output, resources=request.cluster, config=request.sources()
+    )
+    found = start_detached(again, request.plate, output)
     if found.status is not None and (found.status or not as_json):
         sys.stderr.write(found.text)
         return found.status
-    document = _document(found, request.output)
+    document = _document(found, output)
     emit(document, as_json=as_json, render=render_detached, soft_wrap=True)
     return 0
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, both as `KeyboardInterrupt`, and neither of them ever lost.
+"""Ctrl-C, SIGTERM and SIGHUP, all as `KeyboardInterrupt`, and none of them ever lost.
 
 Standard library only, so that it works before anything else is imported.
 """
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from hcsflow.execute.signals import ending_signals
+
 __all__ = ["interruptible", "raise_if_interrupted"]
 
 _noted: list[int] = []
@@ -18,9 +20,9 @@ _noted: list[int] = []
 
 @contextmanager
 def interruptible(*, ends_process: bool = False) -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does.
+    """Let SIGTERM, and SIGHUP where it is not ignored, end the block as Ctrl-C does.
 
-    Once either has come the block ends with `KeyboardInterrupt`, also where a half-done import
+    Once one has come the block ends with `KeyboardInterrupt`, also where a half-done import
     turned it into another error, or nothing came of it. With ``ends_process`` another one is
     ignored after the block: the process is about to end, and shall say how.
     """
@@ -33,7 +35,7 @@ def interruptible(*, ends_process: bool = False) -> Iterator[None]:
         _noted.append(number)
         raise KeyboardInterrupt
 
-    before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.signal(n, interrupt) for n in ending_signals()}
     try:
         yield
         raise_if_interrupted()

@@ -86,7 +86,16 @@ def _status(found: Status) -> dict[str, Any]:
         "seconds": round(found.seconds, 3),
         "seconds_left": seconds_left(found.output, found.pending),
         "left_out": left_out(found.output),
+        "error": found.error,
+        "log": _log_of(found.output) if found.error else None,
     }
+
+
+def _log_of(output: Path) -> str | None:
+    """Return the file that took what a detached run printed, None where there is none."""
+    from hcsflow.execute.detach import run_log
+
+    return str(run_log(output)) if run_log(output).is_file() else None
 
 
 def left_out(output: Path) -> list[str]:

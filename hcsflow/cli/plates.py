@@ -29,7 +29,7 @@ def inspect(
     from rich.console import Group
 
     from hcsflow.session.plate import describe, inspect_json, open_plate
-    from hcsflow.view.text import plate_map
+    from hcsflow.view.charmap import plate_map
 
     opened = open_plate(plate, acquisition=acquisition, pixel_size_um=pixel_size_um)
     emit(

@@ -53,6 +53,9 @@ class StepForecast(Part):
     longest_seconds: float
     peak_bytes: int = Field(description="0 where it was not measured.")
     projected_bytes: int
+    user_function: str | None = Field(
+        None, description="The step's function, where it is none of hcsflow's own."
+    )
 
 
 class UnitFigures(Part):
@@ -85,6 +88,14 @@ class ForecastPart(Part):
     steps: list[StepForecast]
 
 
+class SegmentPart(Part):
+    """A segment's wells: those whose work is there already, and those to do."""
+
+    name: str
+    wells_kept: int
+    wells_to_do: int
+
+
 class PlanDocument(Part):
     """``hcsflow plan --json``."""
 
@@ -102,6 +113,9 @@ class PlanDocument(Part):
     workers: int
     memory_bytes_per_worker: int
     device_bytes_per_task: int = Field(description="Peak on a device; 0 where none is used.")
+    segments: list[SegmentPart] = Field(
+        description="What the output holds already of each segment, and what is to do."
+    )
     forecast: ForecastPart | None = Field(
         description="Null until wells were measured, by --probe or by a run."
     )
@@ -126,6 +140,9 @@ class RunDocument(Part):
     left_out: list[str] = Field(
         description="Stored wells made with other steps, parameters or storage settings: not in "
         "plate and tables."
+    )
+    segments: list[SegmentPart] = Field(
+        [], description="What the run kept of each segment, and what it had to do."
     )
     measured: list[UnitFigures] = Field(
         [], description="Time and memory of each output, measured beside projected."
@@ -196,6 +213,8 @@ class StatusDocument(Part):
     objects: int = Field(description="Stored objects of the wells that are done.")
     nbytes: int
     seconds: float = Field(description="Sum of the wells' wall times.")
+    error: str | None = Field(description="What ended the latest run before its time.")
+    log: str | None = Field(description="File with what that run printed, where it was detached.")
     seconds_left: float | None = Field(
         description="Wall time of what is left, by what was measured; null where that is unknown."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,6 +116,7 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
     as_json: o.JsonFlag = False,
 ) -> None:
     """Run a pipeline on a plate. Wells that are whole already are skipped."""
+    begun = time.monotonic()
     if detach:
         raise typer.Exit(tell_detached(context.find_root().obj, request, as_json=as_json))
     if request.cluster == "local":
@@ -141,7 +143,7 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
     )
     if not no_report:
         done.report()
-    raise typer.Exit(_tell_end(done, as_json=as_json))
+    raise typer.Exit(_tell_end(done, begun, as_json=as_json))
 
 
 def _absolute(
@@ -209,8 +211,8 @@ def _output_error(output: Path, error: OSError) -> OSError | OutputError:
     )
 
 
-def _tell_end(done: Run, *, as_json: bool) -> int:
-    """Print how a run ended and return its exit status."""
+def _tell_end(done: Run, begun: float, *, as_json: bool) -> int:
+    """Print how a run ended, its time counted from the command's start; return its exit status."""
     from hcsflow.journal import ControlFolder, read_failures
     from hcsflow.session.run import summary
     from hcsflow.view.faults import user_frame
@@ -219,6 +221,7 @@ def _tell_end(done: Run, *, as_json: bool) -> int:
     document = summary(done)
     traces = {fault.well: fault.traceback for fault in read_failures(ControlFolder(done.output))}
     document |= {
+        "seconds": round(time.monotonic() - begun, 3),
         "plate": document["plate"] if done.plate.is_dir() else None,
         "failed": [f | {"where": user_frame(traces.get(f["well"]))} for f in document["failed"]],
         "left_out": left_out(done.output),

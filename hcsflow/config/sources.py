@@ -77,17 +77,19 @@ def user_sources(environ: Mapping[str, str]) -> list[Source]:
 
 
 def profile_source(path: str | Path) -> Source:
-    """Return the settings in a cluster profile: its section ``config``.
+    """Return the settings in a cluster profile: its section ``config``, and how many workers.
 
     Raises
     ------
     ConfigError
         If the file cannot be read, or the section is not a mapping.
     """
-    found = read_layer(path).get("config")
+    layer = read_layer(path)
+    found = layer.get("config")
     if found is not None and not isinstance(found, dict):
         raise ConfigError(f"{path}: config must be a mapping of settings, got {found!r}")
-    return Source(Level.PROFILE, str(path), found or {})
+    own = {"num_workers": layer["workers"]} if isinstance(layer.get("workers"), int) else {}
+    return Source(Level.PROFILE, str(path), own | (found or {}))
 
 
 def environment_names() -> dict[str, str]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hcsflow.errors import PlanRefusedError, UsageError
+from hcsflow.execute.closing import asked
 from hcsflow.execute.probe import machine_limits
 from hcsflow.plan import Plan
 
@@ -36,6 +37,8 @@ class WorkerCensus:
         Told ``("workers", count=n)`` when their number changes; 0 means that they are waited for.
     needs_nannies : bool
         Whether workers must be such as can be restarted.
+    needs_gpus : bool
+        Whether a worker with a GPU must be among the first: nobody starts one later.
     """
 
     def __init__(
@@ -45,11 +48,13 @@ class WorkerCensus:
         tell: Callable[..., None],
         *,
         needs_nannies: bool = False,
+        needs_gpus: bool = False,
     ) -> None:
         self._client = client
         self._plan = plan
         self._tell = tell
         self._needs_nannies = needs_nannies
+        self._needs_gpus = needs_gpus
         self._known: frozenset[str] = frozenset()
         self._told: int | None = None
         self._looked = float("-inf")
@@ -65,13 +70,21 @@ class WorkerCensus:
         PlanRefusedError
             If that cannot hold the worst task.
         UsageError
-            If workers must be such as can be restarted, and one is not.
+            If workers must be such as can be restarted, and one is not; or one must have a GPU,
+            and none has.
         """
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        identity = asked(self._client, self._client.scheduler.identity, n_workers=-1)
+        workers = identity["workers"].values()
         if self._needs_nannies and not all(worker.get("nanny") for worker in workers):
             raise UsageError(
                 "a worker that no nanny looks after cannot be restarted: --timeout needs nannies",
                 hint="start the workers with `dask worker --nanny`",
+            )
+        if self._needs_gpus and workers and not any(w["resources"].get("GPU") for w in workers):
+            raise UsageError(
+                "the plan has steps for a GPU, and no worker of this cluster offers one",
+                hint="start workers with `dask worker --resources GPU=1`, "
+                "or compile the plan for a cluster without GPUs",
             )
         threads = [max(1, int(worker["nthreads"])) for worker in workers]
         limits = [int(worker.get("memory_limit") or 0) for worker in workers]
@@ -103,7 +116,7 @@ class WorkerCensus:
             return
         self._looked = now
         with suppress(OSError, TimeoutError, RuntimeError):
-            found = frozenset(self._client.nthreads())
+            found = frozenset(asked(self._client, self._client.nthreads))
             if found - self._known:
                 self.memory_per_task()
             self._known = found

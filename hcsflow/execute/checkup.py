@@ -29,7 +29,7 @@ __all__ = ["Check", "check_cluster"]
 VERSIONS = ("hcsflow", "dask", "distributed", "numpy", "cloudpickle", "zarr", "numcodecs")
 """Distributions that should be the same for client and worker."""
 
-SAME_SERIES = ("dask", "distributed", "cloudpickle")
+SAME_SERIES = ("hcsflow", "dask", "distributed", "cloudpickle")
 """Those without which client and worker may not understand each other."""
 
 
@@ -63,7 +63,7 @@ def check_cluster(spec: str | Path, folder: Path, *, timeout_s: float = 120) -> 
     folder : Path
         Folder that workers should see too; nothing is left in it.
     timeout_s : float
-        Longest to wait for a worker, and then for its answer, in seconds.
+        Longest to wait for a job, for a worker, and then for its answer, in seconds.
 
     Yields
     ------
@@ -78,6 +78,9 @@ def check_cluster(spec: str | Path, folder: Path, *, timeout_s: float = 120) -> 
         yield Check("cluster", False, error.message, error.hint)
         return
     yield Check("cluster", True, str(plan))
+    if plan.kwargs and not plan.security:
+        advice = "security: true in a profile, where other people work on this machine"
+        yield Check("encryption", None, "none between client and workers", advice)
     if plan.kind == "serial":
         return
     if plan.jobs is not None:
@@ -91,7 +94,7 @@ def check_cluster(spec: str | Path, folder: Path, *, timeout_s: float = 120) -> 
 
 
 def _tried(plan: ClusterPlan, place: Path, timeout_s: float) -> Iterator[Check]:
-    with open_cluster(plan, place) as (client, _):
+    with open_cluster(plan, place, timeout_s=timeout_s) as (client, _):
         yield Check("scheduler", True, str(client.scheduler.address))
         try:
             client.wait_for_workers(1, timeout=timeout_s)
@@ -102,12 +105,18 @@ def _tried(plan: ClusterPlan, place: Path, timeout_s: float) -> Iterator[Check]:
         ours, theirs = place / "from-client", place / "from-worker"
         token = uuid.uuid4().hex
         ours.write_text(token)
-        task = client.submit(_observer(), str(ours), str(theirs), VERSIONS, pure=False)
+        task = client.submit(
+            _observer(), str(ours), str(theirs), VERSIONS, min(20, timeout_s / 2), pure=False
+        )
         try:
-            seen = task.result(timeout=timeout_s)
+            error = task.exception(timeout=timeout_s)
         except TimeoutError:
             yield Check("worker", False, f"it did not answer within {timeout_s:g} s")
             return
+        if error is not None:
+            yield Check("worker", False, f"its task failed: {type(error).__name__}: {error}")
+            return
+        seen = task.result(timeout=timeout_s)
         yield from _judged(plan, worker, seen)
         yield _shared(place, token, seen, theirs)
 
@@ -127,7 +136,9 @@ def _why_none(place: Path) -> str:
 def _observer() -> Callable[..., dict[str, Any]]:
     """Return the task. A function inside a function travels by value: hcsflow may be absent."""
 
-    def look_around(readable: str, writable: str, names: tuple[str, ...]) -> dict[str, Any]:
+    def look_around(
+        readable: str, writable: str, names: tuple[str, ...], gpu_timeout_s: float
+    ) -> dict[str, Any]:
         versions: dict[str, str | None] = {"Python": platform.python_version()}
         for name in names:
             try:
@@ -144,10 +155,13 @@ def _observer() -> Callable[..., dict[str, Any]]:
         }
         if shutil.which("nvidia-smi"):
             words = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-            told = subprocess.run(  # noqa: S603 - fixed words
-                words, capture_output=True, text=True, timeout=20, check=False
-            )
-            seen["gpus"] = told.stdout.splitlines() if told.returncode == 0 else []
+            try:
+                told = subprocess.run(  # noqa: S603 - fixed words
+                    words, capture_output=True, text=True, timeout=gpu_timeout_s, check=False
+                )
+                seen["gpus"] = told.stdout.splitlines() if told.returncode == 0 else []
+            except (OSError, subprocess.TimeoutExpired) as error:
+                seen["gpu_fault"] = f"nvidia-smi does not answer: {error}"
         try:
             seen["read"] = Path(readable).read_text()
             Path(writable).write_text(seen["read"])
@@ -179,7 +193,7 @@ def _judged(
     gpus = seen["gpus"]
     ok = bool(gpus) if plan.gpus else bool(gpus) or None
     hint = "the profile promises one: is the NVIDIA driver there?" if ok is False else None
-    yield Check("GPU", ok, "; ".join(gpus) or "none", hint)
+    yield Check("GPU", ok, "; ".join(gpus) or seen.get("gpu_fault", "none"), hint)
 
 
 def _hcsflow(seen: Mapping[str, Any]) -> Check:

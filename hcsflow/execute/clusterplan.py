@@ -98,9 +98,5 @@ class ClusterPlan:
                 f"{self.kind}: {self.jobs[0]}–{self.jobs[1]} jobs, {self.workers} workers, {each}"
             )
         what = {"threads": "threads", "cuda": "GPU workers"}.get(self.kind, "processes")
+        each += ", TLS" if self.security else ""
         return f"{self.kind}: {self.workers} {what}, {each}"
-
-
-def _count(number: int | None, what: str) -> str:
-    ending = "" if number == 1 else "es" if what.endswith("s") else "s"
-    return f"{number} {what}{ending}"

@@ -21,6 +21,7 @@ from hcsflow.execute.cudaplan import INSTALL
 from hcsflow.execute.dasksettings import cluster_settings
 from hcsflow.execute.forkserver import check_main_module, prepare_forkserver, start_method
 from hcsflow.execute.jobqueue import job_queue_cluster, security_of
+from hcsflow.execute.jobs import SUBMIT_TIMEOUT_S
 from hcsflow.execute.profiles import TlsFiles
 from hcsflow.execute.quiet import interrupts_deferred
 from hcsflow.execute.tempfolder import run_folder
@@ -37,7 +38,9 @@ CUDA_SETTINGS = {
 
 
 @contextmanager
-def open_cluster(plan: ClusterPlan, folder: Path | None = None) -> Iterator[tuple[Any, Any]]:
+def open_cluster(
+    plan: ClusterPlan, folder: Path | None = None, *, timeout_s: float = SUBMIT_TIMEOUT_S
+) -> Iterator[tuple[Any, Any]]:
     """Start or reach a cluster; yield (client, cluster or None) and always close again.
 
     What was found running is left running; what was started here is gone afterwards, also after
@@ -50,6 +53,8 @@ def open_cluster(plan: ClusterPlan, folder: Path | None = None) -> Iterator[tupl
     folder : Path or None
         Folder that workers on other machines see too: for their logs and certificates. None is
         the current one.
+    timeout_s : float
+        Longest that a batch system may take over submitting a job, in seconds.
 
     Raises
     ------
@@ -70,7 +75,7 @@ def open_cluster(plan: ClusterPlan, folder: Path | None = None) -> Iterator[tupl
         finally:
             close_within(client)
         return
-    with _settings(plan), _started(plan, folder or Path.cwd()) as cluster:
+    with _settings(plan), _started(plan, folder or Path.cwd(), timeout_s) as cluster:
         client = Client(cluster, set_as_default=False)
         try:
             yield client, cluster
@@ -134,10 +139,10 @@ def _settings(plan: ClusterPlan) -> Iterator[None]:
 
 
 @contextmanager
-def _started(plan: ClusterPlan, folder: Path) -> Iterator[Any]:
+def _started(plan: ClusterPlan, folder: Path, timeout_s: float) -> Iterator[Any]:
     """Start a cluster that is the run's own, and end it with all its workers."""
     if plan.is_queue:
-        with job_queue_cluster(plan, folder) as jobs:
+        with job_queue_cluster(plan, folder, timeout_s=timeout_s) as jobs:
             yield jobs
         return
     if plan.kind in ("local", "cuda"):
@@ -147,7 +152,7 @@ def _started(plan: ClusterPlan, folder: Path) -> Iterator[Any]:
     cluster = None
     try:
         start = _cluster_class(plan)
-        with interrupts_deferred():  # one half started could not be closed
+        with _driver_faults(plan), interrupts_deferred():  # one half started cannot be closed
             cluster = start(**plan.kwargs)
         yield cluster
     finally:
@@ -155,6 +160,21 @@ def _started(plan: ClusterPlan, folder: Path) -> Iterator[Any]:
             pids = _worker_pids(cluster)
             close_within(cluster)
             _end_processes(pids | _worker_pids(cluster))
+
+
+@contextmanager
+def _driver_faults(plan: ClusterPlan) -> Iterator[None]:
+    """Turn what driver and dask-cuda say at the start into an error of the user's machine."""
+    faults: tuple[type[Exception], ...] = ()
+    if plan.kind == "cuda":
+        faults = (import_module("pynvml").NVMLError, RuntimeError, ValueError, OSError)
+    try:
+        yield
+    except faults as error:
+        raise UsageError(
+            f"--cluster cuda: the GPU workers do not start: {error}",
+            hint="does nvidia-smi show the GPUs? `hcsflow doctor --cluster cuda` says more",
+        ) from error
 
 
 def _cluster_class(plan: ClusterPlan) -> Any:

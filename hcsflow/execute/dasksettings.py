@@ -52,6 +52,9 @@ def cluster_settings(threads: int = 1) -> dict[str, Any]:
     return worker_settings(threads) | {
         "distributed.scheduler.allowed-failures": MAX_DEATHS,
         "distributed.scheduler.worker-saturation": 1.0,
+        # By default a worker wakes 150 times a second to look at itself; long wells need less.
+        "distributed.admin.tick.interval": "500ms",
+        "distributed.worker.profile.interval": "100ms",
         # A worker that its nanny starts again has time to load its libraries from a slow disk.
         "distributed.deploy.lost-worker-timeout": "30s",
     }

@@ -23,7 +23,12 @@ __all__ = ["Detached", "dashboard_of", "run_log", "start_detached"]
 
 LOG = "run.log"
 POLL_S = 0.05
-DASHBOARD_S = 8.0
+DASHBOARD_S = 2.0
+START_S = 15.0
+"""Longest that a run which holds its output is watched for its cluster to stand or to fail."""
+
+
+STANDING = ("cluster_started", "workers", "well_started", "well_done", "well_failed")
 
 PROGRAM = """import sys
 sys.path[:] = {path!r}
@@ -64,7 +69,8 @@ def run_log(output: Path) -> Path:
 def start_detached(arguments: Sequence[str], plate_root: Path, output: Path) -> Detached:
     """Start ``hcsflow`` with some arguments, apart from this terminal and this session.
 
-    Returns once the run holds its output, or has ended.
+    Returns once the run has its cluster or works on wells, or has ended; `START_S` after it holds
+    its output at the latest.
 
     Parameters
     ----------
@@ -134,13 +140,27 @@ def _start(arguments: Sequence[str], stream: IO[bytes]) -> subprocess.Popen[byte
 
 
 def _wait(process: subprocess.Popen[bytes], output: Path) -> int | None:
-    """Return the exit status of a run that ended, None once it holds its output."""
+    """Return the exit status of a run that ended, None once it has begun."""
+    end = float("inf")
     while (status := process.poll()) is None:
         holder = live_holder(output)
         if holder is not None and holder.pid == process.pid and holder.is_here:
-            return None
+            end = min(end, time.monotonic() + START_S)
+            if time.monotonic() >= end or _has_begun(output, holder.epoch):
+                return None
         time.sleep(POLL_S)
     return status
+
+
+def _has_begun(output: Path, epoch: int) -> bool:
+    """Tell whether the run of an epoch is past its start, so that wells are worked on."""
+    kinds: list[str] = []
+    for line in read_log(ControlFolder(output)):
+        if line.get("kind") == "run_started":
+            kinds = ["begun"] if line.get("epoch") == epoch else []
+        elif kinds:
+            kinds.append(str(line.get("kind")))
+    return any(kind in STANDING for kind in kinds)
 
 
 def _remove_traces(log: Path, output: Path) -> None:

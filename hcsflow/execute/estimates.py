@@ -22,7 +22,7 @@ from hcsflow.journal import (
     read_json,
     write_text_atomic,
 )
-from hcsflow.plan import Plan, Segment, StepPlan, WritePlan
+from hcsflow.plan import Plan, Segment, StepPlan, WritePlan, stable_json
 
 __all__ = [
     "SCHEMA",
@@ -155,7 +155,7 @@ def unit_keys(plan: Mapping[str, Any]) -> dict[str, str]:
 
 def keys_of(plan: Plan) -> dict[str, str]:
     """Return the same of a plan."""
-    return unit_keys(json.loads(plan.to_json()))
+    return unit_keys(json.loads(stable_json({"steps": plan.steps, "writes": plan.writes})))
 
 
 def _segments_of(plan: Plan, write: WritePlan) -> list[Segment]:
@@ -320,7 +320,7 @@ class Measurements:
         self._output = output
         self._workers = workers
         self._measured: dict[str, list[Outcome]] = {}
-        self._wells = 0
+        self._wells = self._saved = 0
         self._due = 1
 
     def add(self, well: str) -> dict[str, Any] | None:
@@ -351,7 +351,8 @@ class Measurements:
 
     def save(self) -> None:
         """Write what is known so far; a full disk must not stop a run, so it is given up then."""
-        if self._measured:
+        if self._wells > self._saved:
+            self._saved = self._wells
             with suppress(OSError):
                 found = estimate(self._plan, self._measured, workers=self._workers)
                 write_estimates(self._output, found)

@@ -43,7 +43,8 @@ class EventLog:
     def tell_outcome(self, outcome: Outcome) -> None:
         """Report what became of a well."""
         if outcome.status == "done":
-            self.tell("well_done", outcome.well, seconds=outcome.seconds)
+            steps = dict(outcome.step_seconds)
+            self.tell("well_done", outcome.well, seconds=outcome.seconds, steps=steps)
         elif outcome.status == "skipped":
             self.tell("well_skipped", outcome.well)
         else:

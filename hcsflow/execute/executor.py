@@ -7,10 +7,11 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hcsflow.errors import HcsflowError, UsageError
 from hcsflow.execute.census import WorkerCensus
+from hcsflow.execute.closing import asked
 from hcsflow.execute.clusterplan import ClusterPlan
 from hcsflow.execute.clusters import open_cluster
 from hcsflow.execute.dashboard import is_remote, offer_dashboard, tunnel_command
@@ -80,7 +81,15 @@ def _on_workers(
             open_cluster(cluster, ControlFolder(Path(bundle.output)).root)
         )
         has_limit = options.timeout_s is not None
-        census = WorkerCensus(client, plan, events.tell, needs_nannies=has_limit)
+        names = {name for names in todo.values() for name in names}
+        has_gpu_steps = any(plan.segment(name).needs_gpu for name in names)
+        census = WorkerCensus(
+            client,
+            plan,
+            events.tell,
+            needs_nannies=has_limit,
+            needs_gpus=has_gpu_steps and own is None,
+        )
         bundle = replace(bundle, memory_bytes=census.memory_per_task())
         plugin = PlanPlugin(plan_id, bundle)
         stack.enter_context(_shipped(client, plugin, is_shared=own is None))
@@ -90,15 +99,33 @@ def _on_workers(
             tunnel_command(link) if cluster.is_queue or options.detached or is_remote() else None
         )
         events.tell("cluster_started", dashboard=link, tunnel=tunnel)
-        loop = WellLoop(
-            client, plan, plan_id=plan_id, label=label, task=options.task, look=census.look
-        )
+        refusals = _Refusals(own, events)
+
+        def look() -> None:
+            census.look()
+            refusals.tell()
+
+        loop = WellLoop(client, plan, plan_id=plan_id, label=label, task=options.task, look=look)
         news = loop.run(todo, retries=options.retries, timeout_s=options.timeout_s)
         for item in stack.enter_context(closing(news)):
             if isinstance(item, Outcome):
                 yield item
             else:
                 events.tell_message(item)
+
+
+class _Refusals:
+    """Tells of jobs that the batch system did not take, each time it says something new."""
+
+    def __init__(self, own: Any, events: EventLog) -> None:
+        self._said: list[str] = getattr(getattr(own, "job_cls", None), "refusals", [])
+        self._events = events
+        self._told = ""
+
+    def tell(self) -> None:
+        if self._said and self._said[-1] != self._told:
+            self._told = self._said[-1]
+            self._events.tell("job_refused", message=self._told)
 
 
 @contextmanager
@@ -133,4 +160,4 @@ def _shipped(client: Client, plugin: PlanPlugin, *, is_shared: bool) -> Iterator
     finally:
         if is_shared:
             with suppress(OSError, TimeoutError, RuntimeError, ValueError):
-                client.unregister_worker_plugin(plugin.name)
+                asked(client, client.unregister_worker_plugin, plugin.name)

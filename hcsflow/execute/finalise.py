@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -47,6 +48,15 @@ def list_wells(plan: Plan, output: Path, ledger: Ledger) -> dict[str, list[str]]
     return listed
 
 
+def _remove_sides(write: WritePlan, output: Path, wells: Collection[str]) -> None:
+    """Remove the files beside a plate of wells that are not whole: no document unlists them."""
+    for side in write.sides:
+        folder = output / "results" / side.name
+        for found in folder.iterdir() if folder.is_dir() else ():
+            if found.name in wells:
+                shutil.rmtree(found, ignore_errors=True)
+
+
 def _list_wells(plan: Plan, write: WritePlan, store: Path, wells: list[str]) -> None:
     """Write the documents of a plate and its rows, or see to it that there are none."""
     plate = plan.plate
@@ -74,6 +84,8 @@ def finalise(plan: Plan, manifest: Manifest, output: Path, ledger: Ledger) -> No
     """
     ledger.refresh()
     listed = list_wells(plan, output, ledger)
+    for write in plan.writes:
+        _remove_sides(write, output, {*plan.plate.wells} - {*listed[write.output]})
     tables = {
         write.output: consolidate_tables(plan, output, write, listed[write.output])
         for write in plan.writes

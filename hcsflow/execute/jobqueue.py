@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +12,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hcsflow.errors import HcsflowError, UsageError
+from hcsflow.errors import HcsflowError
 from hcsflow.execute.closing import close_within
 from hcsflow.execute.clusterplan import ClusterPlan
-from hcsflow.execute.jobs import resubmitted
+from hcsflow.execute.jobs import SUBMIT_TIMEOUT_S, resubmitted
 from hcsflow.execute.profiles import TlsFiles
+from hcsflow.execute.queueplan import quotable
 from hcsflow.execute.quiet import interrupts_deferred
 from hcsflow.execute.tempfolder import run_folder
 
@@ -40,7 +42,9 @@ WELL_GUESS_S = 0.5
 
 
 @contextmanager
-def job_queue_cluster(plan: ClusterPlan, folder: Path) -> Iterator[Any]:
+def job_queue_cluster(
+    plan: ClusterPlan, folder: Path, *, timeout_s: float = SUBMIT_TIMEOUT_S
+) -> Iterator[Any]:
     """Submit jobs as there is work; end all of them at the end.
 
     Parameters
@@ -49,6 +53,8 @@ def job_queue_cluster(plan: ClusterPlan, folder: Path) -> Iterator[Any]:
         Of a batch system.
     folder : Path
         Folder that the nodes see too, for logs and certificates.
+    timeout_s : float
+        Longest that the batch system may take over submitting a job, in seconds.
 
     Yields
     ------
@@ -58,7 +64,7 @@ def job_queue_cluster(plan: ClusterPlan, folder: Path) -> Iterator[Any]:
     Raises
     ------
     HcsflowError
-        If the batch system refuses the first job; with what it said.
+        If the batch system takes none of the first jobs, with what it said.
     UsageError
         If a folder's name cannot stand in a job script.
     """
@@ -67,7 +73,7 @@ def job_queue_cluster(plan: ClusterPlan, folder: Path) -> Iterator[Any]:
         cluster = None
         try:
             with interrupts_deferred():  # one half started could not be closed
-                cluster = _cluster(plan, folder, private)
+                cluster = _cluster(plan, folder, private, timeout_s)
             _submit_first(cluster, max(fewest, 1))
             cluster.adapt(
                 minimum_jobs=fewest,
@@ -102,22 +108,23 @@ def job_script(plan: ClusterPlan) -> str:
 
 
 def _class_of(plan: ClusterPlan) -> Any:
-    return getattr(import_module("dask_jobqueue"), CLASSES[plan.kind])
+    ctrl_c = signal.getsignal(signal.SIGINT)
+    module = import_module("dask_jobqueue")
+    if ctrl_c not in (None, signal.getsignal(signal.SIGINT)):  # it makes Ctrl-C a silent exit
+        signal.signal(signal.SIGINT, ctrl_c)
+    return getattr(module, CLASSES[plan.kind])
 
 
 def _made(place: str | Path) -> str:
-    """Make a folder that is named in job scripts, where words end at a space."""
+    """Make a folder that is named in job scripts."""
     path = Path(place).expanduser().resolve()
-    if len(shlex.split(str(path))) != 1:
-        raise UsageError(
-            f"{path}: a job script cannot name a folder with a space or a quote in it",
-            hint="set shared_directory and log_directory in the profile",
-        )
+    hint = "choose another output, or set shared_directory and log_directory in the profile"
+    quotable(str(path), what="folder", hint=hint)
     path.mkdir(parents=True, exist_ok=True)
     return str(path)
 
 
-def _cluster(plan: ClusterPlan, folder: Path, private: str) -> Any:
+def _cluster(plan: ClusterPlan, folder: Path, private: str, timeout_s: float) -> Any:
     logs = _made(plan.kwargs.get("log_directory") or folder / "jobs")
     security = None
     if isinstance(plan.security, TlsFiles):
@@ -125,7 +132,7 @@ def _cluster(plan: ClusterPlan, folder: Path, private: str) -> Any:
     elif plan.security:
         security = _security_of_run(Path(private))
     start = _class_of(plan)
-    kwargs = plan.kwargs | {"log_directory": logs, "job_cls": resubmitted(start.job_cls)}
+    kwargs = plan.kwargs | {"log_directory": logs, "job_cls": resubmitted(start.job_cls, timeout_s)}
     return start(**kwargs, security=security)
 
 
@@ -153,7 +160,7 @@ def _submit_first(cluster: Any, jobs: int) -> None:
     cluster.scale(jobs=jobs)
     cluster.sync(cluster._correct_state)  # noqa: SLF001 - as LocalCUDACluster does
     refused = cluster.job_cls.refusals
-    if refused:
+    if refused and not _jobs_of(cluster):
         raise HcsflowError(
             f"the batch system took no job: {refused[0]}",
             hint="compare queue, account and limits in the profile with what the site offers",

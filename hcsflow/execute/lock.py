@@ -20,13 +20,16 @@ from hcsflow.errors import FencedError, OutputLockedError
 from hcsflow.graph.commit import commits_shut_out
 from hcsflow.journal import ControlFolder, read_epoch, read_json, write_text_atomic
 
-__all__ = ["Holder", "OutputLock", "cancel_run", "live_holder", "locked"]
+__all__ = ["Holder", "OutputLock", "cancel_run", "live_holder", "locked", "process_namespace"]
 
 HEARTBEAT_S = 5.0
 STALE_S = 60.0
 """A lock of another host counts as dead when its heart has not beaten for this long."""
 
 START_TOLERANCE_S = 1.0
+
+_held_here: set[tuple[Path, int]] = set()
+"""Lock files that runs of this process hold, with their epochs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Holder:
     @property
     def is_here(self) -> bool:
         """Whether the process can be looked up from here."""
-        return (self.host, self.namespace) == (socket.gethostname(), _namespace())
+        return (self.host, self.namespace) == (socket.gethostname(), process_namespace())
 
     @property
     def is_alive(self) -> bool:
@@ -83,6 +86,8 @@ class OutputLock:
     def __init__(self, control: ControlFolder, holder: Holder) -> None:
         self._control = control
         self._holder = holder
+        self._held = (control.lock.resolve(), holder.epoch)
+        _held_here.add(self._held)
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="hcsflow-heartbeat", daemon=True)
         self._heart.start()
@@ -110,8 +115,9 @@ class OutputLock:
         """Give the output free; tasks of this run that are still about cannot commit any more.
 
         Where one of them is stopped in the middle of a commit the lock stays, as that of a process
-        that will be dead.
+        that will be dead. Where the disk refuses to remove it, it is dead at once.
         """
+        _held_here.discard(self._held)
         self._stop.set()
         self._heart.join(timeout=HEARTBEAT_S)
         with suppress(OutputLockedError), commits_shut_out(self._control):
@@ -181,10 +187,9 @@ def _cancel_request(control: ControlFolder) -> Path:
 
 
 def _acquire(control: ControlFolder) -> OutputLock:
+    _refuse_if_held(control)  # at once, also while the other run is in the middle of a commit
     with commits_shut_out(control):
-        held = _read_holder(control)
-        if control.lock.exists() and _is_live(control, held):
-            raise _locked_error(control, held)
+        held = _refuse_if_held(control)
         control.lock.unlink(missing_ok=True)
         epoch = max(read_epoch(control), held.epoch if held else 0) + 1
         holder = _this_process(epoch)
@@ -197,6 +202,14 @@ def _acquire(control: ControlFolder) -> OutputLock:
             control.lock.unlink(missing_ok=True)
             raise
     return OutputLock(control, holder)
+
+
+def _refuse_if_held(control: ControlFolder) -> Holder | None:
+    """Return who held the lock last, None if that is not known."""
+    held = _read_holder(control)
+    if control.lock.exists() and _is_live(control, held):
+        raise _locked_error(control, held)
+    return held
 
 
 def _publish(control: ControlFolder, holder: Holder) -> None:
@@ -219,6 +232,8 @@ def _publish(control: ControlFolder, holder: Holder) -> None:
 def _is_live(control: ControlFolder, holder: Holder | None) -> bool:
     """Tell whether a lock file's holder lives; one that is torn counts by its age."""
     if holder is not None and holder.is_here:
+        if holder.pid == os.getpid():
+            return (control.lock.resolve(), holder.epoch) in _held_here
         return holder.is_alive
     return _age_s(control) < STALE_S
 
@@ -245,10 +260,10 @@ def _locked_error(control: ControlFolder, holder: Holder | None) -> OutputLocked
 
 def _this_process(epoch: int) -> Holder:
     started = psutil.Process().create_time()
-    return Holder(socket.gethostname(), _namespace(), os.getpid(), started, epoch)
+    return Holder(socket.gethostname(), process_namespace(), os.getpid(), started, epoch)
 
 
-def _namespace() -> str:
+def process_namespace() -> str:
     """Return the name of the process name space (containers may share a host name)."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())

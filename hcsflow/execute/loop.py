@@ -5,17 +5,21 @@ from __future__ import annotations
 import queue
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dask import annotate
 from distributed import Client, Future, KilledWorker
 
 from hcsflow.errors import FencedError
+from hcsflow.execute.closing import asked
 from hcsflow.execute.overtime import Overtime
+from hcsflow.execute.window import changes_worker, wells_at_once
 from hcsflow.graph.build import Key, Task, build_graph, final_keys, task_resources
 from hcsflow.graph.handover import outcome_of
 from hcsflow.graph.worker import topic_of
@@ -96,6 +100,7 @@ class WellLoop:
         self._overtime: Overtime | None = None
         self._steps: dict[str, str] = {}
         self._todo: Mapping[str, Sequence[str]] = {}
+        self._waiting: deque[str] = deque()
 
     def run(
         self, todo: Mapping[str, Sequence[str]], *, retries: int, timeout_s: float | None
@@ -112,12 +117,15 @@ class WellLoop:
             If a task finds that another run holds the output.
         """
         crashed: list[Outcome] = []
-        self._todo = todo
+        self._todo, self._waiting = todo, deque(todo)
         self._overtime = Overtime(self._client, timeout_s) if timeout_s is not None else None
         with self._listening():
             try:
-                self._submit(todo, attempt=0)
+                self._submit(self._next_wells(), attempt=0)
                 yield from self._drain(retries, crashed)
+                gone = ConnectionError("nobody is there to give this well to")
+                for well in self._waiting:
+                    yield _lost_outcome(well, self._plan.segments[-1].name, gone)
                 yield from self._second_chances(crashed, retries)
             finally:
                 self._cancel_open()
@@ -140,7 +148,7 @@ class WellLoop:
             news = self._next_news()
             self._look()
             self._restart_late()
-            results = self._results(news)
+            results, before = self._results(news), len(self._open)
             for item in news:
                 if isinstance(item, dict):
                     self._note(item)
@@ -151,6 +159,8 @@ class WellLoop:
                     crashed.append(outcome)
                 elif outcome is not None:
                     yield outcome
+            if self._waiting and len(self._open) < before and self._is_up:
+                self._submit(self._next_wells(), attempt=0)
 
     def _settled(
         self, item: _Submission, results: Mapping[str, Any], retries: int
@@ -206,7 +216,20 @@ class WellLoop:
                 found = self._client.sync(fetch, callback_timeout=FETCH_S)
         return found
 
-    def _submit(self, wells: Iterable[str], *, attempt: int) -> None:
+    def _next_wells(self) -> list[str]:
+        """Return the wells to submit now: all, except where their results would pile up."""
+        room = len(self._waiting)
+        if changes_worker(self._plan):
+            found: dict[str, Any] = {}
+            with suppress(OSError, TimeoutError, RuntimeError):
+                found = asked(self._client, self._client.scheduler.identity, n_workers=-1)
+            limit = wells_at_once(self._plan, found.get("workers", {}).values())
+            room = min(room, max(0, limit - len(self._open)))
+        return [self._waiting.popleft() for _ in range(room)]
+
+    def _submit(self, wells: Sequence[str], *, attempt: int) -> None:
+        if not wells:
+            return
         todo = {well: self._todo[well] for well in wells}
         graph = build_graph(
             self._plan_id, self._plan, todo, attempt=attempt, label=self._label, task=self._task
@@ -236,12 +259,13 @@ class WellLoop:
         if item.is_timed_out:
             return self._late_outcome(item.well, segment)
         if future.status == "error":
-            return _error_outcome(item.well, segment, future.exception(), future.traceback())
+            steps = self._last_steps(item.well)
+            return _error_outcome(item.well, segment, steps, future.exception(), future.traceback())
         try:
             known = results.get(item.well)
             outcome = outcome_of(known or future.result(timeout=FETCH_S))
         except KilledWorker as error:
-            return _error_outcome(item.well, segment, error, None)
+            return _error_outcome(item.well, segment, self._last_steps(item.well), error, None)
         except (CancelledError, TimeoutError, OSError) as error:
             item.waited_s += FETCH_S
             if isinstance(error, TimeoutError) and item.waited_s < RESULT_TIMEOUT_S:
@@ -250,6 +274,13 @@ class WellLoop:
         if outcome.error == FencedError.__name__:
             raise FencedError(outcome.message or "another run holds the output")
         return outcome
+
+    def _last_steps(self, well: str) -> list[str]:
+        """Return the step that a well was last heard from, or else all that it may have been at."""
+        if well in self._steps:
+            return [self._steps[well]]
+        segments = [s for s in self._plan.segments if s.name in self._todo[well]]
+        return [step.name for s in segments for step in self._plan.steps[s.first : s.last + 1]]
 
     def _late_outcome(self, well: str, segment: str) -> Outcome:
         limit = self._overtime.limit_s if self._overtime else 0.0
@@ -266,8 +297,8 @@ class WellLoop:
 
     def _note(self, news: StepEvent) -> None:
         """Remember where each well is: a worker that is killed cannot say it."""
-        if news["kind"] == "well_started" and self._overtime is not None:
-            self._overtime.hear(news["well"])
+        if news["kind"] in ("well_started", "segment_started") and self._overtime is not None:
+            self._overtime.hear(news["well"], news["data"].get("segment", ""))
         if news["kind"] == "step":
             self._steps[news["well"]] = news["data"]["step"]
 
@@ -281,15 +312,18 @@ class WellLoop:
                 item = self._open[well]
                 item.is_timed_out = True
                 self._news.put(item)
-                self._client.cancel([item.future], force=True)
-                self._client.restart_workers([worker], timeout=RESTART_S, raise_for_error=False)
+                asked(self._client, self._client.cancel, [item.future], force=True)
+                restart = partial(self._client.restart_workers, timeout=RESTART_S)
+                asked(
+                    self._client, restart, [worker], raise_for_error=False, timeout_s=2 * RESTART_S
+                )
 
     def _cancel_open(self) -> None:
         futures = [item.future for item in self._open.values()]
         self._open.clear()
         if futures:
             with suppress(OSError, TimeoutError, RuntimeError):
-                self._client.cancel(futures, force=True)
+                asked(self._client, self._client.cancel, futures, force=True)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -307,12 +341,22 @@ class WellLoop:
                 self._client.unsubscribe_topic(topic)
 
 
-def _error_outcome(well: str, segment: str, error: BaseException, trace: Any) -> Outcome:
+def _error_outcome(
+    well: str, segment: str, steps: Sequence[str], error: BaseException, trace: Any
+) -> Outcome:
     """Return what is recorded of a task that was killed, or that raised, though none does."""
     if isinstance(error, KilledWorker):
-        message = f"its worker died {error.allowed_failures + 1} times while on it"
-        hint = "it may need more memory than a worker has: use fewer workers"
-        return Outcome(well, segment, "crashed", error="KilledWorker", message=message, hint=hint)
+        at = f"step {steps[0]}" if len(steps) == 1 else f"one of the steps {', '.join(steps)}"
+        return Outcome(
+            well,
+            segment,
+            "crashed",
+            step=steps[0] if len(steps) == 1 else None,
+            error="KilledWorker",
+            message=f"its worker died {error.allowed_failures + 1} times, at {at}",
+            hint="it may need more memory than a worker has: use fewer workers; if it is not "
+            "memory, see the crash itself with --cluster serial on this well alone",
+        )
     text = "".join(traceback.format_exception(type(error), error, trace))
     return _failure(well, segment, type(error).__name__, str(error), text)
 

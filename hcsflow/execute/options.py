@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hcsflow.errors import UsageError
+from hcsflow.execute.resume import SegmentShare
 from hcsflow.journal import Outcome
 
 __all__ = ["RunOptions", "RunResult"]
@@ -72,11 +73,14 @@ class RunResult:
         The output folder.
     seconds : float
         Wall time.
+    segments : tuple of SegmentShare
+        Of how many wells each segment's work was kept, and of how many it was to do.
     """
 
     outcomes: tuple[Outcome, ...]
     output: Path
     seconds: float
+    segments: tuple[SegmentShare, ...] = ()
     counts: dict[str, int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:

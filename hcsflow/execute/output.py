@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,14 +118,14 @@ def prepare_output(plan: Plan, output: Path) -> None:
 
     Needs the lock. The plan is replaced last: killed before that, the next run removes the rest.
     """
-    clear_scratch(output)
-    for pattern in DRAFTS:
-        for path in output.glob(pattern):
-            path.unlink(missing_ok=True)
     control = ControlFolder(output)
     text = plan.to_json()
     for superseded in sorted(_made_by(read_json(control.plan)) - _made_by(json.loads(text))):
         _remove_inside(output, superseded)
+    clear_scratch(output)
+    for pattern in DRAFTS:
+        for path in output.glob(pattern):
+            path.unlink(missing_ok=True)
     write_text_atomic(control.plan, text)
 
 
@@ -134,14 +135,17 @@ def clear_scratch(output: Path) -> None:
 
 
 def clear_output(plan: Plan, output: Path) -> None:
-    """Remove what earlier runs wrote, and nothing else. Needs the lock; the epoch stays."""
+    """Remove what earlier runs wrote, and nothing else. Needs the lock; the epoch stays.
+
+    The plan that names it goes last: killed before that, a run can still tell what is to go.
+    """
     control = ControlFolder(output)
     for made in sorted(_made_by(read_json(control.plan)) | _made_by(json.loads(plan.to_json()))):
         _remove_inside(output, made)
-    for name in RESULTS:
-        _remove(output / name)
-    for path in (control.root / "journal", control.failures, control.scratch, control.plan):
-        _remove(path)
+    for path in (*(output / name for name in RESULTS), control.root / "journal", control.failures):
+        _remove(path, control.scratch)
+    clear_scratch(output)
+    control.plan.unlink(missing_ok=True)
 
 
 def _check_apart(plate: Path, output: Path) -> None:
@@ -185,14 +189,18 @@ def _remove_inside(output: Path, relative: str) -> None:
     is_plain = relative == Path(relative).as_posix() and ".." not in parts and relative != CONTROL
     if not is_plain or not path.parent.resolve().is_relative_to(output.resolve()):
         return
-    _remove(path)
+    _remove(path, ControlFolder(output).scratch)
     if len(parts) > 1:
         with suppress(OSError):  # not empty, or never made
             path.parent.rmdir()
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+def _remove(path: Path, scratch: Path) -> None:
+    """Remove a thing; a folder goes whole, by way of scratch, so that no kill leaves part of it."""
+    if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    with suppress(OSError):  # no room for a folder, or a file system of its own: then it goes here
+        scratch.mkdir(exist_ok=True)
+        path = path.rename(Path(tempfile.mkdtemp(prefix="removed-", dir=scratch), path.name))
+    shutil.rmtree(path)

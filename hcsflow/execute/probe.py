@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -42,10 +42,16 @@ class Gpu:
         Such as ``"NVIDIA A100-SXM4-40GB"``.
     memory_bytes : int
         All of its memory.
+    uuid : str
+        Such as ``"GPU-…"``, or ``"MIG-…"`` for a part of one; empty where it is not known.
+    place : int or str or None
+        What ``CUDA_VISIBLE_DEVICES`` calls it; None is its number among all that are visible.
     """
 
     name: str
     memory_bytes: int
+    uuid: str = ""
+    place: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,8 @@ def _gpus() -> tuple[tuple[Gpu, ...], str, tuple[int, int]]:
     try:
         version = int(nvml.nvmlSystemGetCudaDriverVersion_v2())
         return *_visible(nvml), (version // 1000, version % 1000 // 10)
+    except nvml.NVMLError as error:
+        return (), f"the NVIDIA driver says: {error}", (0, 0)
     finally:
         nvml.nvmlShutdown()
 
@@ -156,31 +164,47 @@ def _gpus() -> tuple[tuple[Gpu, ...], str, tuple[int, int]]:
 def _visible(nvml: Any) -> tuple[tuple[Gpu, ...], str]:
     """Return the devices that ``CUDA_VISIBLE_DEVICES`` leaves, in its order."""
     handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-    names = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if names is not None:
-        uuids = [_text(nvml.nvmlDeviceGetUUID(handle)) for handle in handles]
-        wanted = [name.strip() for name in names.split(",")]
-        handles = [handles[i] for i in _indices(wanted, uuids)]
-    if not handles:
-        return (), "CUDA_VISIBLE_DEVICES hides all devices" if names is not None else "none"
-    found = [
-        Gpu(_text(nvml.nvmlDeviceGetName(each)), int(nvml.nvmlDeviceGetMemoryInfo(each).total))
-        for each in handles
+    whole = [
+        Gpu(
+            _text(nvml.nvmlDeviceGetName(each)),
+            int(nvml.nvmlDeviceGetMemoryInfo(each).total),
+            _text(nvml.nvmlDeviceGetUUID(each)),
+            number,
+        )
+        for number, each in enumerate(handles)
     ]
-    return tuple(found), ""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if names is None:
+        return tuple(whole), "" if whole else "none"
+    parts = [name.strip() for name in names.split(",")]
+    found = _chosen(parts, whole, lambda name: _part(nvml, name))
+    return tuple(found), "" if found else "CUDA_VISIBLE_DEVICES hides all devices"
 
 
-def _indices(wanted: list[str], uuids: list[str]) -> list[int]:
-    """Return device numbers; as CUDA does, the first name that is none ends the list."""
-    found: list[int] = []
+def _part(nvml: Any, name: str) -> Gpu | None:
+    """Return the part of a device (MIG) with a UUID."""
+    try:
+        handle = nvml.nvmlDeviceGetHandleByUUID(name)
+        total = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except nvml.NVMLError:
+        return None
+    return Gpu("part of a device (MIG)", total, name, name)
+
+
+def _chosen(
+    wanted: Sequence[str], whole: Sequence[Gpu], part: Callable[[str], Gpu | None]
+) -> list[Gpu]:
+    """Return devices by name; as CUDA does, the first name that is none ends the list."""
+    found: list[Gpu] = []
     for name in wanted:
-        matches = [i for i, uuid in enumerate(uuids) if name and uuid.startswith(name)]
-        if name.isdigit() and int(name) < len(uuids):
-            found.append(int(name))
-        elif matches:
-            found.append(matches[0])
-        else:
+        matches = [gpu for gpu in whole if name and gpu.uuid.startswith(name)]
+        if name.isdigit() and int(name) < len(whole):
+            matches = [whole[int(name)]]
+        elif name.startswith("MIG-"):
+            matches = [gpu for gpu in [part(name)] if gpu is not None]
+        if not matches:
             break
+        found.append(matches[0])
     return found
 
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from hcsflow.config import Level, Source, read_layer, resolve
+from hcsflow.config import profile_source, read_layer, resolve
 from hcsflow.config.shipped import share_folder
 from hcsflow.errors import ConfigError, UsageError, nearest
+from hcsflow.execute.profilevalues import (
+    Count,
+    Seconds,
+    Share,
+    Size,
+    Strict,
+    Switch,
+    TlsFiles,
+    Whole,
+    found_files,
+)
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -37,10 +47,6 @@ QUEUES = ("slurm", "pbs", "lsf", "sge", "htcondor")
 
 SCHEMES = ("tcp://", "tls://", "ws://", "wss://")
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_UNITS |= {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
-_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-
 _OTHER_WORDS = {
     "partition": "queue", "project": "account", "n_workers": "workers",
     "max_jobs": "maximum_jobs", "min_jobs": "minimum_jobs", "jobs": "maximum_jobs",
@@ -51,61 +57,8 @@ _OTHER_WORDS = {
 """What dask-jobqueue, dask-cuda and others call a field."""
 
 
-def _bytes(value: Any) -> Any:
-    """Read a size such as ``"16 GiB"``."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?i?)b?\s*", value.lower())
-    if match is None or match[2] not in _UNITS:
-        raise ValueError(f"expected a size such as '16 GiB', got {value!r}")
-    return int(float(match[1]) * _UNITS[match[2]])
-
-
-def _seconds(value: Any) -> Any:
-    """Read a duration such as ``"02:00:00"``, ``"1-12:00:00"`` or ``"90 min"``."""
-    if not isinstance(value, str):
-        raise ValueError("expected a duration in quotes such as '02:00:00'")  # noqa: TRY004 - pydantic's
-    if match := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", value.strip()):
-        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    if match := re.fullmatch(r"\s*(\d+)\s*(s|min|h|d)\s*", value):
-        return int(match[1]) * _SECONDS[match[2]]
-    raise ValueError(f"expected a duration such as '02:00:00' or '90 min', got {value!r}")
-
-
-Whole = Annotated[int, Field(strict=True, ge=0)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-Switch = Annotated[bool, Field(strict=True)]
-Size = Annotated[Count, BeforeValidator(_bytes, json_schema_input_type=int | str)]
-Seconds = Annotated[Count, BeforeValidator(_seconds, json_schema_input_type=str)]
-Share = float | int | str | None
-"""Part of a device's memory, bytes, or text such as ``"20 GB"``; understood by dask-cuda."""
-
-
-class _Strict:
-    """Unknown keys are an error."""
-
-    __slots__ = ()
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles(_Strict):
-    """Certificates, for a scheduler that asks for them.
-
-    Parameters
-    ----------
-    ca_file, cert, key : str
-        PEM files: who is trusted, who this is, and the proof of it.
-    """
-
-    ca_file: str
-    cert: str
-    key: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Profile(_Strict):
+class _Profile(Strict):
     """What all kinds have.
 
     Parameters
@@ -125,6 +78,11 @@ class _Profile(_Strict):
     local_directory: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def gives_gpus(self) -> bool:
+        """Whether each worker has a GPU."""
+        return False
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalProfile(_Profile):
@@ -138,11 +96,14 @@ class LocalProfile(_Profile):
         None is min(cores, wells, memory ÷ a task's projected peak).
     memory : int or None
         Memory of all workers together, in bytes; None is most of the machine's or container's.
+    security : bool
+        TLS with certificates made for the run: other users of the machine reach 127.0.0.1 too.
     """
 
     kind: Literal["serial", "threads", "local"]
     workers: Count | None = None
     memory: Size | None = None
+    security: Switch = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +122,8 @@ class CudaProfile(_Profile):
         When results on a device are spilled to the host; how device memory is allocated.
     worker_resources : mapping
         What tasks may ask of a worker.
+    security : bool
+        As of `LocalProfile`.
     """
 
     kind: Literal["cuda"] = "cuda"
@@ -175,6 +138,30 @@ class CudaProfile(_Profile):
     rmm_release_threshold: Share = None
     rmm_allocator_external_lib_list: tuple[str, ...] | None = None
     worker_resources: dict[str, float] = field(default_factory=lambda: {"GPU": 1.0})
+    security: Switch = False
+
+    def __post_init__(self) -> None:
+        """Refuse what dask-cuda would, but later and in other words.
+
+        Raises
+        ------
+        ValueError
+            If a device is named twice, or rmm's settings are against each other.
+        """
+        names = [str(each) for each in self.devices or ()]
+        if len(set(names)) < len(names):
+            raise ValueError(f"devices {', '.join(names)}: each worker needs one of its own")
+        if self.rmm_async and self.rmm_managed_memory:
+            raise ValueError("rmm_async and rmm_managed_memory exclude each other")
+        if self.rmm_maximum_pool_size is not None and self.rmm_pool_size is None:
+            raise ValueError("rmm_maximum_pool_size needs rmm_pool_size")
+        if self.rmm_release_threshold is not None and not self.rmm_async:
+            raise ValueError("rmm_release_threshold needs rmm_async: true")
+
+    @property
+    def gives_gpus(self) -> bool:
+        """Whether each worker has a GPU."""
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,8 +240,15 @@ class QueueProfile(_Profile):
             raise ValueError(f"{self.kind} needs walltime, such as '02:00:00'")
         if self.minimum_jobs > self.maximum_jobs:
             raise ValueError(f"minimum_jobs {self.minimum_jobs} is over {self.maximum_jobs}")
-        if self.walltime and self.lifetime and self.lifetime >= self.walltime:
-            raise ValueError("lifetime must be shorter than walltime")
+        latest = (self.lifetime or 0) + (self.lifetime_stagger or 0)
+        if self.walltime and latest >= self.walltime:
+            raise ValueError(
+                f"lifetime and lifetime_stagger together, {latest} s, must be shorter than "
+                f"walltime, {self.walltime} s"
+            )
+        bad = [each for each in self.job_directives if "=" not in each]
+        if condor and bad:
+            raise ValueError(f"job_directives of htcondor are 'name = value', not {bad[0]!r}")
         if self.gpus_per_job and (self.processes or 1) > 1:
             raise ValueError("a job with a GPU has one worker: write processes: 1, more jobs")
 
@@ -264,6 +258,11 @@ class QueueProfile(_Profile):
         if self.gpus_per_job:
             return 1
         return self.processes or max(1, self.cores // self.threads_per_worker)
+
+    @property
+    def gives_gpus(self) -> bool:
+        """Whether each worker has a GPU."""
+        return bool(self.gpus_per_job)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,12 +333,11 @@ def find_profile(spec: str | Path) -> Profile:
         return read_profile(Path(text))
     names = profile_names()
     if text in names:
-        return read_profile(share_folder("cluster") / f"{text}.yaml")
+        return _shipped(share_folder("cluster") / f"{text}.yaml")
     close = nearest(text, names)
     listed = f"there are {', '.join(names)}, a profile's .yaml file, or tcp://host:8786"
-    raise UsageError(
-        f"no cluster is called {text!r}", hint=f"did you mean {close!r}?" if close else listed
-    )
+    hint = f"did you mean {close!r}?" if close else listed
+    raise UsageError(f"no cluster is called {text!r}", hint=hint)
 
 
 def read_profile(path: Path) -> Profile:
@@ -359,16 +357,15 @@ def read_profile(path: Path) -> Profile:
         hint = next((hint for hint in hints if hint), None)
         raise ConfigError(f"{path}: {'; '.join(messages)}", hint=hint) from None
     profile = profile if profile.name else replace(profile, name=path.stem)
-    resolve([profile_layer(profile)])  # what is wrong in its settings is said with its name
-    return profile
+    resolve([profile_source(path)])  # what is wrong in its settings is said with its name
+    if isinstance(profile, (LocalProfile, CudaProfile)) or not isinstance(
+        profile.security, TlsFiles
+    ):
+        return profile
+    return replace(profile, security=found_files(profile.security, path))
 
 
-def profile_layer(profile: Profile) -> Source:
-    """Return a profile's settings for `hcsflow.config.resolve`, with their origin.
-
-    They lie below the environment and above what a step or pipeline sets.
-    """
-    return Source(Level.PROFILE, f"profile {profile.name}", profile.config)
+_shipped = cache(read_profile)  # takes longer than a small well
 
 
 def _told(error: ErrorDetails, found: Mapping[str, Any]) -> tuple[str, str | None]:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 import math
+import re
+import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 from hcsflow.errors import PlanRefusedError, UsageError, nearest
 from hcsflow.execute.dasksettings import worker_exports
 from hcsflow.execute.probe import SUBMIT, Probe
-from hcsflow.execute.profiles import QueueProfile
+from hcsflow.execute.profiles import QUEUES, QueueProfile, TlsFiles
 
-__all__ = ["check_queue", "max_jobs", "queue_arguments", "worker_bytes"]
+__all__ = ["check_queue", "max_jobs", "queue_arguments", "quotable", "worker_bytes"]
 
 NANNY_BYTES = 160 << 20
 """Of a job's memory, for each worker's nanny, which Dask does not count."""
 
 LONGEST_MARGIN_S = 120
 LONGEST_STAGGER_S = 300
+LONGEST_NAME = dict.fromkeys(QUEUES, 60) | {"pbs": 15}
 LOST_WORKER_S = 60
 """A worker that finds no scheduler for so long ends its job."""
 
@@ -29,8 +33,10 @@ def check_queue(profile: QueueProfile, probe: Probe) -> None:
     Raises
     ------
     UsageError
-        If a command, a package or the network interface is not there.
+        If a command, a package or the network interface is not there, or a job script cannot
+        name a path.
     """
+    _check_paths(profile)
     command = SUBMIT[profile.kind]
     if command not in probe.commands:
         raise UsageError(
@@ -51,6 +57,51 @@ def check_queue(profile: QueueProfile, probe: Probe) -> None:
             f"{profile.interface!r}; there are {', '.join(probe.interfaces)}",
             hint=f"did you mean {close!r}?" if close else "`ip addr` lists them",
         )
+
+
+def quotable(path: str, *, what: str, hint: str = "choose another name") -> str:
+    """Return a path that means itself in a job script.
+
+    Parameters
+    ----------
+    path : str
+        As it stands in the script.
+    what : str
+        What it is, for the message.
+    hint : str
+        What to do.
+
+    Raises
+    ------
+    UsageError
+        If a shell would read something else: a space, a quote, a bracket.
+
+    Examples
+    --------
+    >>> quotable("/data/plate_1", what="output")
+    '/data/plate_1'
+    """
+    if shlex.quote(path) != path:
+        odd = "".join(sorted(set(re.sub(r"[\w@%+=:,./-]", "", path, flags=re.ASCII))))
+        raise UsageError(f"{what} {path}: a job script cannot name a path with {odd!r}", hint=hint)
+    return path
+
+
+def _check_paths(profile: QueueProfile) -> None:
+    """Refuse what a job script would not name rightly; a node's shell fills in variables."""
+    for name in ("python", "local_directory"):
+        text = getattr(profile, name) or ""
+        plain = re.sub(r"^~(?=/)|\$\w+|\$\{\w+\}", "", text, flags=re.ASCII)
+        if shlex.quote(plain or "x") != (plain or "x"):
+            quotable(text, what=name)
+    if profile.python is None:
+        quotable(sys.executable, what="python", hint="set python in the profile")
+    for name in ("log_directory", "shared_directory"):
+        if (folder := getattr(profile, name)) is not None:
+            quotable(str(Path(folder).expanduser().absolute()), what=name)
+    if isinstance(profile.security, TlsFiles):
+        for name in ("ca_file", "cert", "key"):
+            quotable(getattr(profile.security, name), what=f"security.{name}")
 
 
 def max_jobs(profile: QueueProfile, *, wells: int, workers: int | None) -> int:
@@ -90,7 +141,7 @@ def queue_arguments(profile: QueueProfile) -> dict[str, Any]:
         "processes": workers,
         "memory": worker_bytes(profile) * workers,
         "nanny": True,
-        "job_name": "hcsflow",
+        "job_name": _job_name(profile),
         "python": profile.python or sys.executable,
         "interface": profile.interface,
         "death_timeout": LOST_WORKER_S,
@@ -104,6 +155,13 @@ def queue_arguments(profile: QueueProfile) -> dict[str, Any]:
     if profile.log_directory:
         arguments["log_directory"] = profile.log_directory
     return arguments | _DIALECTS[profile.kind](profile, arguments["job_extra_directives"])
+
+
+def _job_name(profile: QueueProfile) -> str:
+    """Return a name that queues show; every batch system takes such letters."""
+    own = profile.name if profile.name != profile.kind else ""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", f"hcsflow-{own}").strip("-")
+    return name[: LONGEST_NAME[profile.kind]].strip("-")
 
 
 def _worker_words(profile: QueueProfile) -> list[str]:
@@ -168,7 +226,7 @@ def _pbs(profile: QueueProfile, _directives: list[str]) -> dict[str, Any]:
 def _lsf(profile: QueueProfile, directives: list[str]) -> dict[str, Any]:
     if profile.gpus_per_job:
         directives.insert(0, f'-gpu "num={profile.gpus_per_job}"')
-    clock = _clock(profile.walltime)
+    clock = _clock(math.ceil(profile.walltime / 60) * 60 if profile.walltime else None)
     return {
         "queue": profile.queue,
         "project": profile.account,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import FrameType
 
+from hcsflow.execute.signals import ending_signals
 from hcsflow.journal import ControlFolder, append_log
 
 __all__ = [
@@ -59,7 +60,7 @@ def ctrl_c_withheld() -> Iterator[None]:
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block is through; a second one goes through."""
+    """Hold Ctrl-C, SIGTERM and SIGHUP back until the block is through; a second one comes in."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -70,7 +71,7 @@ def interrupts_deferred() -> Iterator[None]:
             raise KeyboardInterrupt
         seen.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in ending_signals()}
     try:
         yield
     finally:

@@ -22,7 +22,7 @@ from hcsflow.execute.options import RunOptions, RunResult
 from hcsflow.execute.output import check_output, clear_output, clear_scratch, prepare_output
 from hcsflow.execute.performance import check_report_path
 from hcsflow.execute.quiet import dask_logs_to
-from hcsflow.execute.resume import Ledger, failed_before, planned_wells
+from hcsflow.execute.resume import Ledger, failed_before, planned_wells, shares_of
 from hcsflow.execute.select import cluster_for
 from hcsflow.graph.commit import fenced
 from hcsflow.graph.plugin import Bundle
@@ -81,10 +81,11 @@ def run_plan(
     _check_report(cluster, options)
     with locked(output) as lock:
         check_output(plan, plate_root, output, fresh=options.fresh)
-        if options.fresh:
-            clear_output(plan, output)
-        prepare_output(plan, output)
         bundle = _bundle(plan, manifest, plate_root, output, lock)
+        with fenced(bundle):
+            if options.fresh:
+                clear_output(plan, output)
+            prepare_output(plan, output)
         return _Run(bundle, options, lock, EventLog(ControlFolder(output), on_event)).run()
 
 
@@ -131,19 +132,21 @@ class _Run:
         wells = planned_wells(plan)
         left = {well: ledger.segments_to_run(well) for well in plan.wells}
         done = {well for well, names in left.items() if not names}
-        list_wells(plan, output, ledger)
-        outcomes = {well: self._skipped(well, ledger) for well in wells if well in done}
+        with fenced(self.bundle):
+            list_wells(plan, output, ledger)
+            outcomes = {well: self._skipped(well, ledger) for well in wells if well in done}
         todo = {well: left.get(well, ()) for well in wells if well not in done}
         try:
             self._process(todo, len(done), outcomes, ledger)
         except BaseException as error:
-            self.events.tell("run_stopped", error=type(error).__name__)
+            self.events.tell("run_stopped", error=type(error).__name__, message=str(error))
             raise
         finally:
             self.lock.check()
             self._finish(ledger)
         ordered = tuple(outcomes[well] for well in wells if well in outcomes)
-        result = RunResult(ordered, output, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        result = RunResult(ordered, output, seconds, shares_of(plan, left))
         self._tell_end(result)
         return result
 

@@ -11,6 +11,7 @@ from typing import Any
 from hcsflow.errors import PlanRefusedError, UsageError
 from hcsflow.execute.clusterplan import ClusterPlan, ClusterRequest
 from hcsflow.execute.cudaplan import cuda_arguments, cuda_devices
+from hcsflow.execute.localplan import local_folder, security_arguments
 from hcsflow.execute.options import RunOptions
 from hcsflow.execute.probe import Probe, probe_machine
 from hcsflow.execute.profiles import (
@@ -96,11 +97,12 @@ def _local_plan(profile: LocalProfile, probe: Probe, request: ClusterRequest) ->
         _check_memory(share, request.projected_bytes, workers)
     return ClusterPlan(
         profile.kind,
-        kwargs,
+        kwargs | security_arguments(profile, probe),
         workers=workers,
         memory_bytes=share,
         threads_per_worker=profile.threads_per_worker,
-        place=profile.local_directory,
+        security=profile.security,
+        place=local_folder(profile.local_directory),
     )
 
 
@@ -137,22 +139,28 @@ def _on_loopback(workers: int) -> dict[str, Any]:
 def _cuda_plan(profile: CudaProfile, probe: Probe, request: ClusterRequest) -> ClusterPlan:
     devices = cuda_devices(profile, probe)
     wanted = request.workers or profile.workers
-    if wanted and wanted > devices:
+    if wanted and wanted > len(devices):
         raise UsageError(
-            f"{wanted} workers are asked for, there are {devices} GPUs: a worker has one",
-            hint=f"use --workers {devices} or fewer",
+            f"{wanted} workers are asked for, there are {len(devices)} GPUs: a worker has one",
+            hint=f"use --workers {len(devices)} or fewer",
         )
-    workers = min(wanted or devices, max(request.wells, 1))
+    workers = min(wanted or len(devices), max(request.wells, 1))
+    place = local_folder(profile.local_directory)
+    secured = security_arguments(profile, probe)
     share = _local_memory(profile, probe) // workers
     _check_memory(share, request.projected_bytes, workers)
     return ClusterPlan(
         "cuda",
-        _on_loopback(workers) | cuda_arguments(profile) | {"memory_limit": share},
+        _on_loopback(workers)
+        | cuda_arguments(profile, devices)
+        | {"local_directory": place, "memory_limit": share}
+        | secured,
         workers=workers,
         memory_bytes=share,
         threads_per_worker=profile.threads_per_worker,
         gpus=workers,
-        place=profile.local_directory,
+        security=profile.security,
+        place=place,
     )
 
 
@@ -184,6 +192,25 @@ def _check_memory(share: int, projected_bytes: int, workers: int) -> None:
         )
 
 
+def _check_idle(profile: Profile, memory_bytes: int) -> None:
+    """Refuse what does not even hold a worker that does nothing.
+
+    Raises
+    ------
+    PlanRefusedError
+        If it is less.
+    """
+    if memory_bytes <= IDLE_BYTES:
+        asked = not isinstance(profile, AddressProfile) and profile.memory
+        raise PlanRefusedError(
+            f"a worker has {memory_bytes / 1e6:.0f} MB; its process takes about "
+            f"{IDLE_BYTES / 1e6:.0f} MB before it has any task",
+            hint=f"raise memory in the cluster's profile {profile.name!r}"
+            if asked
+            else "take a machine or a container with more memory",
+        )
+
+
 def largest_resources(profile: Profile, probe: Probe, workers: int | None) -> Resources:
     """Return what a single worker could have at most; a plan is compiled against that.
 
@@ -193,15 +220,23 @@ def largest_resources(profile: Profile, probe: Probe, workers: int | None) -> Re
         Cluster and machine; of a batch system the machine need not know.
     workers : int or None
         Asked for.
+
+    Raises
+    ------
+    PlanRefusedError
+        If the memory does not even hold an idle worker.
     """
     if isinstance(profile, QueueProfile):
+        _check_idle(profile, worker_bytes(profile))
         offer = _queue_offer(profile, ClusterRequest(wells=sys.maxsize, workers=workers))
         return _resources(offer, offer.memory_bytes - IDLE_BYTES)
     if isinstance(profile, CudaProfile):
+        _check_idle(profile, _local_memory(profile, probe))
         alone = select_cluster(replace(profile, workers=1), probe, ClusterRequest(wells=1))
-        gpus = workers or profile.workers or cuda_devices(profile, probe)
+        gpus = workers or profile.workers or len(cuda_devices(profile, probe))
         return replace(_resources(alone, alone.memory_bytes - IDLE_BYTES), workers=gpus, gpus=gpus)
     local = _known(profile)
+    _check_idle(local, _local_memory(local, probe))
     cores = 1 if local.kind == "serial" else max(1, probe.cores // local.threads_per_worker)
     return Resources(
         workers=workers or local.workers or cores,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hcsflow import errors
 from hcsflow.config import Backend
 from hcsflow.errors import OutputError
 from hcsflow.execute.lock import Holder, live_holder
@@ -15,8 +16,10 @@ from hcsflow.journal import (
     JournalEntry,
     Outcome,
     entries_of_plan,
+    merged,
     read_entries,
     read_json,
+    read_log,
 )
 from hcsflow.journal import read_failures as _read_failures
 from hcsflow.storage.objects import file_checksum
@@ -46,12 +49,13 @@ class Status:
     pipeline, plate : str
         What it is of.
     wells : tuple of str
-        Wells of the latest plan, those that failed before any task included.
+        Wells of the latest plan, those that failed before any task included, and of earlier ones
+        those that are done alike or have failed.
     done, failed, pending : tuple of str
         Wells with all outputs as the latest plan wants them, with a failure on record, with
         neither.
-    others : tuple of str
-        Wells that the latest plan leaves out, made alike by earlier ones and listed by the plate.
+    error : str or None
+        What ended the latest run, where it came to no regular end.
     running : Holder or None
         The run that is alive now.
     objects, nbytes : int
@@ -67,7 +71,7 @@ class Status:
     done: tuple[str, ...]
     failed: tuple[str, ...]
     pending: tuple[str, ...]
-    others: tuple[str, ...]
+    error: str | None
     running: Holder | None
     objects: int
     nbytes: int
@@ -110,12 +114,14 @@ def read_status(output: Path) -> Status:
     entries = [entries_of_plan(control, plan, write["output"]) for write in plan["writes"]]
     failed_before = [name for name, *_ in plan.get("failed_wells", [])]
     order = plan["plate"]["wells"]
-    named = set(plan["wells"]) | set(failed_before)
-    wells = tuple([w for w in order if w in named] + [w for w in failed_before if w not in order])
     failed = {outcome.well for outcome in read_failures(output)} | set(failed_before)
+    alike = set.intersection(*map(set, entries)) if entries else set()
+    named = set(plan["wells"]) | failed | alike
+    wells = tuple([w for w in order if w in named] + sorted(failed.difference(order)))
     done = [w for w in wells if w not in failed and all(w in found for found in entries)]
     records = [found[well] for found in entries for well in done]
-    finals = [entries[-1][well] for well in done] if entries else []
+    outcomes = [merged([found[well].outcome for found in entries]) for well in done]
+    holder = live_holder(output)
     return Status(
         output=output,
         pipeline=plan["pipeline"],
@@ -124,11 +130,11 @@ def read_status(output: Path) -> Status:
         done=tuple(done),
         failed=tuple(w for w in wells if w in failed),
         pending=tuple(w for w in wells if w not in failed and w not in done),
-        others=_other_wells(output, plan, wells, entries[-1] if entries else {}),
-        running=live_holder(output),
+        error=None if holder else _last_error(control),
+        running=holder,
         objects=sum(len(entry.objects) for entry in records),
         nbytes=sum(item.nbytes for entry in records for item in entry.objects),
-        seconds=sum(entry.outcome.seconds for entry in finals),
+        seconds=sum(outcome.seconds for outcome in outcomes),
     )
 
 
@@ -176,19 +182,16 @@ def _read_plan(output: Path) -> dict[str, Any]:
     return plan
 
 
-def _other_wells(
-    output: Path, plan: dict[str, Any], wells: tuple[str, ...], made: dict[str, JournalEntry]
-) -> tuple[str, ...]:
-    """Return the wells outside the plan that the final plate lists and the plan would make so."""
-    plate, final = plan["plate"], plan["writes"][-1]
-    rest = tuple(well for well in plate["wells"] if well in made and well not in wells)
-    if not final.get("lists_wells", True):
-        return rest
-    try:
-        listed = _listed_paths(output, final["store"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return ()
-    return tuple(well for well in rest if _well_path(well, plate) in listed)
+def _last_error(control: ControlFolder) -> str | None:
+    """Return the error that ended the latest run, None where it ended otherwise or goes on."""
+    ends = [line for line in read_log(control) if str(line.get("kind")).startswith("run_")]
+    last = ends[-1] if ends else {}
+    if last.get("kind") != "run_stopped" or last.get("error") == KeyboardInterrupt.__name__:
+        return None
+    kind, told = str(last.get("error")), str(last.get("message") or "").partition("\n")[0]
+    if hasattr(errors, kind) and told:
+        return told
+    return f"{kind}: {told}" if told else kind
 
 
 def _listed_paths(output: Path, store: str) -> set[str]:

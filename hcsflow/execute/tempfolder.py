@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from hcsflow.execute.lock import process_namespace
+
 __all__ = ["process_tempdir", "run_folder"]
 
 SOCKET_PATH_BYTES = 103
@@ -75,7 +77,7 @@ def _root_for_sockets() -> Path:
 
 
 def _sweep(root: Path) -> None:
-    """Remove the folders of this host's processes that are gone."""
+    """Remove the folders of processes that are gone, of this host and process name space."""
     prefix = _prefix()
     for folder in root.glob(f"{prefix}[0-9]*-*"):
         pid = folder.name.removeprefix(prefix).partition("-")[0]
@@ -84,6 +86,10 @@ def _sweep(root: Path) -> None:
 
 
 def _prefix() -> str:
-    """Return how names of this host's folders begin: a shared folder may hold those of others."""
+    """Return how names of the folders begin whose process can be looked up from here.
+
+    A shared folder may hold those of other hosts, and of containers with this host's name.
+    """
     host = "".join(c if c.isalnum() else "_" for c in socket.gethostname())
-    return f"hcsflow-{host}-"
+    space = "".join(c for c in process_namespace() if c.isdigit())
+    return f"hcsflow-{host}{space and f'.{space}'}-"

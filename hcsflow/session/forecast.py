@@ -56,9 +56,12 @@ class Forecast:
 
     def lines(self) -> Iterator[str]:
         """Say it in words, line by line."""
+        is_known = self.seconds is not None
         left = f"{self.wells_left} well{'' if self.wells_left == 1 else 's'} left"
-        took = UNKNOWN_TIME if self.seconds is None else f"about {format_time(self.seconds)}"
+        took = f"about {format_time(self.seconds)}" if self.seconds is not None else UNKNOWN_TIME
         yield f"{left} on {self.workers} worker{'' if self.workers == 1 else 's'}: {took}"
+        if not is_known:
+            yield "what was measured is only part of the work, the steps below:"
         measured = f"{self.wells_measured} well{'' if self.wells_measured == 1 else 's'}"
         how = "a probe" if self.source == "probe" else "an earlier run"
         yield f"{format_time(self.seconds_per_well)} a well, measured on {measured} of {how}"

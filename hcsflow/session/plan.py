@@ -13,7 +13,8 @@ from hcsflow.compiler.inputs import Granularity
 from hcsflow.config import InputIdentity
 from hcsflow.execute.clusterplan import ClusterRequest
 from hcsflow.execute.probe import probe_machine
-from hcsflow.execute.profiles import find_profile
+from hcsflow.execute.profiles import Profile, find_profile
+from hcsflow.execute.resume import Ledger, SegmentShare, shares_of
 from hcsflow.execute.select import fitted_resources, largest_resources
 from hcsflow.journal import ControlFolder, Event
 from hcsflow.pipeline import FunctionStep, Pipeline
@@ -21,9 +22,9 @@ from hcsflow.plan import Plan as FrozenPlan
 from hcsflow.plan import Resources
 from hcsflow.plate import Manifest
 from hcsflow.session.contents import known_by_contents
-from hcsflow.session.pipelines import load_pipeline
+from hcsflow.session.declared import check_profile, declared_pipeline, output_of, settled_for
 from hcsflow.session.recorded import recorded_variants
-from hcsflow.session.settings import Given, Settled, settle
+from hcsflow.session.settings import Given, Settled
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -50,6 +51,8 @@ class Plan:
         Where results go; nothing is made before `run`.
     settled : Settled
         The settings, and where each came from.
+    profile : Profile or None
+        What the resources were taken from, where it is a profile.
     """
 
     frozen: FrozenPlan
@@ -57,6 +60,7 @@ class Plan:
     plate_path: Path
     output: Path
     settled: Settled
+    profile: Profile | None = None
 
     @property
     def origins(self) -> Mapping[str, str]:
@@ -75,7 +79,20 @@ class Plan:
         chosen = [f"  {setting}, from {setting.origin}" for setting in self.settled.chosen()]
         lines = [explain(self.frozen), *(["settings", *chosen] if chosen else [])]
         told = [UNKNOWN_TIME] if forecast is None else list(forecast.lines())
-        return "\n".join([*lines, *self._totals(), "time", *(f"  {line}" for line in told)])
+        lines += [*self._totals(), *self._shares()]
+        return "\n".join([*lines, "time", *(f"  {line}" for line in told)])
+
+    def segments(self) -> tuple[SegmentShare, ...]:
+        """Return, by segment, of how many wells the output holds its work, and what is to do."""
+        ledger = Ledger(self.frozen, self.output)
+        wells = self.frozen.wells
+        return shares_of(self.frozen, {well: ledger.segments_to_run(well) for well in wells})
+
+    def _shares(self) -> list[str]:
+        """Say what the output holds already; nothing where it is new."""
+        if not ControlFolder(self.output).plan.exists():
+            return []
+        return ["already there", *(f"  {share}" for share in self.segments())]
 
     def _totals(self) -> list[str]:
         """Return tasks, objects and bytes of the whole plate, and the worst task, as lines."""
@@ -175,6 +192,7 @@ class Plan:
             "workers": plan.resources.workers,
             "memory_bytes_per_worker": plan.resources.memory_bytes,
             "device_bytes_per_task": plan.projected_device_bytes,
+            "segments": [asdict(share) for share in self.segments()],
             "forecast": None if known is None else known.summary(),
             "settings": [asdict(setting) for setting in self.settled.chosen()],
             "warnings": list(plan.warnings),
@@ -246,6 +264,8 @@ class Plan:
 
         Raises
         ------
+        UsageError
+            The cluster's profile has settings, threads or GPUs that the plan was compiled without.
         OutputError
             The output folder belongs to something else, or is in use.
         """
@@ -253,6 +273,10 @@ class Plan:
         from hcsflow.session.run import Run
         from hcsflow.session.shown import shown_in_notebook
 
+        if isinstance(cluster, (str, Path)):
+            profile = find_profile(cluster)
+            if profile != self.profile:
+                check_profile(cluster, profile, self.frozen)
         options = RunOptions(
             cluster=cluster,
             workers=workers,
@@ -331,13 +355,12 @@ def compile(  # noqa: A001, PLR0913 - hf.compile is the public name
     --------
     ``hf.compile("count-nuclei", hf.open_plate("PLATE/"), output="OUT/").run()``
     """
-    declared = _pipeline(pipeline)
+    declared = declared_pipeline(pipeline)
     if parameters:
         declared = declared.with_settings(parameters)
-    cluster = None if isinstance(resources, Resources) else str(resources)
-    settled = settle(declared, config, cluster="local" if cluster == "auto" else cluster)
+    settled = settled_for(declared, resources, config)
     declared, settings = declared.with_materializations(settled.steps), settled.config
-    output = Path(settings.vfs.persistent_storage_root_path or "", output)
+    output = output_of(settled, output)
     asked = workers if workers is not None else settings.num_workers
     if isinstance(resources, Resources):
         profile, chosen = None, resources
@@ -360,12 +383,4 @@ def compile(  # noqa: A001, PLR0913 - hf.compile is the public name
         frozen = frozen.replace(resources=fitted_resources(profile, machine, request))
     if settings.input_identity is InputIdentity.CONTENT:
         frozen = known_by_contents(frozen, plate.manifest)
-    return Plan(frozen, plate.manifest, Path(plate.path), output, settled)
-
-
-def _pipeline(given: Pipeline | str | Path | Iterable[FunctionStep]) -> Pipeline:
-    if isinstance(given, Pipeline):
-        return given
-    if isinstance(given, (str, Path)):
-        return load_pipeline(given)
-    return Pipeline(given)
+    return Plan(frozen, plate.manifest, Path(plate.path), output, settled, profile)

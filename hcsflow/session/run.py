@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcsflow.errors import UsageError, nearest
-from hcsflow.journal import ControlFolder, Outcome, entries_of_plan, read_failures, read_json
+from hcsflow.journal import (
+    ControlFolder,
+    Outcome,
+    entries_of_plan,
+    merged,
+    read_failures,
+    read_json,
+)
 from hcsflow.view.record import rerun_command
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from hcsflow.execute import RunResult
+    from hcsflow.execute.resume import SegmentShare
 
 __all__ = ["Run", "summary"]
 
@@ -42,14 +50,19 @@ class Run:
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
-        """What became of each task, in this run or, without one, on record."""
+        """What became of each well, in this run or, without one, on record."""
         if self._result is not None:
             return self._result.outcomes
         control = ControlFolder(self.output)
         plan = read_json(control.plan)
-        entries = entries_of_plan(control, plan, "") if isinstance(plan, dict) else {}
-        done = [entry.outcome for entry in entries.values()]
-        return tuple(sorted([*done, *read_failures(control)], key=lambda outcome: outcome.well))
+        names = [w["output"] for w in plan.get("writes", ())] if isinstance(plan, dict) else []
+        units = [entries_of_plan(control, plan, name) for name in names]
+        found = {
+            well: merged([unit[well].outcome for unit in units if well in unit])
+            for well in (units[-1] if units else ())
+        }
+        found |= {outcome.well: outcome for outcome in read_failures(control)}
+        return tuple(found[well] for well in sorted(found))
 
     @property
     def seconds(self) -> float:
@@ -57,8 +70,17 @@ class Run:
         return self._result.seconds if self._result is not None else 0.0
 
     @property
+    def segments(self) -> tuple[SegmentShare, ...]:
+        """What the run just ended kept and what it had to do, by segment; empty without one."""
+        return self._result.segments if self._result is not None else ()
+
+    @property
     def failures(self) -> pd.DataFrame:
-        """One row per failed well: well, step, error, message, file, hint, rerun."""
+        """One row per failed well: well, step, error, message, file, hint, rerun.
+
+        ``rerun`` is a command line, None where the run was not started from one: there `Plan.run`
+        does again what failed.
+        """
         import pandas as pd
 
         names = ["well", "step", "error", "message", "file", "hint"]
@@ -113,7 +135,9 @@ class Run:
 
     def __repr__(self) -> str:
         counts = summary(self)
-        return f"<Run {self.output}: {len(counts['done'])} done, {len(counts['failed'])} failed>"
+        there = f", {len(counts['skipped'])} done already" if counts["skipped"] else ""
+        done, failed = len(counts["done"]), len(counts["failed"])
+        return f"<Run {self.output}: {done} done{there}, {failed} failed>"
 
     def _repr_html_(self) -> str:
         found = summary(self)
@@ -151,6 +175,7 @@ def summary(run: Run) -> dict[str, Any]:
             for o in run._failed()  # noqa: SLF001 - the document of this very class
         ],
         "rerun": rerun_command(run.output, failed) if failed else None,
+        "segments": [asdict(share) for share in run.segments],
         "measured": _measured(run.output),
     }  # fmt: skip
 
@@ -160,4 +185,19 @@ def _measured(output: Path) -> list[dict[str, Any]]:
     from hcsflow.execute.estimates import measured_units
 
     units = [asdict(unit) for unit in measured_units(output)]
+    own = _user_functions(output)
+    for unit in units:
+        unit["steps"] = [s | {"user_function": own.get(s["name"])} for s in unit["steps"]]
     return [{name: value for name, value in unit.items() if name != "key"} for unit in units]
+
+
+def _user_functions(output: Path) -> dict[str, str]:
+    """Return the functions of an output's steps that are none of hcsflow's own, by step."""
+    plan = read_json(ControlFolder(output).plan)
+    return {
+        step["name"]: call["function"].rpartition(":")[2]
+        for step in (plan["steps"] if isinstance(plan, dict) else ())
+        for branch in step["branches"]
+        for call in branch["calls"]
+        if not call["function"].startswith("hcsflow.")
+    }

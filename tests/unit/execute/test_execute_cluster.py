@@ -1,5 +1,6 @@
 """Runs on real worker processes: death, time limits, interruption, sockets, closing."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from tiny_task import tiny_manifest, tiny_plan
 from hcsflow.errors import PlanRefusedError, UsageError
 from hcsflow.execute import RunOptions
 from hcsflow.execute.census import WorkerCensus
+from hcsflow.execute.closing import asked
 from hcsflow.execute.clusterplan import ClusterPlan, ClusterRequest
 from hcsflow.execute.clusters import open_cluster
 from hcsflow.execute.dashboard import offer_dashboard
@@ -50,6 +52,7 @@ def in_process_cluster(*, threads: int, memory_limit: int = 0) -> Iterator[Local
         protocol="tcp://",
         host="127.0.0.1",
         dashboard_address=None,
+        scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
     ) as cluster:
         yield cluster
 
@@ -161,6 +164,24 @@ def test_everything_listens_on_loopback_only():
     assert ips == {"127.0.0.1"}
 
 
+@pytest.mark.parametrize("kind", ["threads", "local"])
+def test_what_goes_over_loopback_can_be_encrypted(kind):
+    machine = Probe(cores=1, memory_bytes=8 << 30, packages={"cryptography": "50"})
+    profile = LocalProfile(kind=kind, security=True)
+    plan = select_cluster(profile, machine, ClusterRequest(wells=1))
+    with open_cluster(plan) as (client, cluster):
+        assert client.submit(abs, -7).result(timeout=60) == 7
+        assert cluster.scheduler_address.startswith("tls://127.0.0.1:")
+        assert all(name.startswith("tls://127.0.0.1:") for name in client.nthreads())
+
+
+def test_a_scheduler_that_does_not_answer_is_not_waited_for():
+    with in_process_cluster(threads=1) as cluster, Client(cluster, set_as_default=False) as client:
+        assert list(asked(client, client.nthreads).values()) == [1]
+        with pytest.raises(TimeoutError):
+            asked(client, asyncio.sleep, 60, timeout_s=0.1)
+
+
 def test_the_dashboard_is_there_for_whoever_looks():
     plan = one_worker("threads")
     with open_cluster(plan) as (_, cluster):
@@ -261,6 +282,7 @@ def test_a_running_cluster_is_used_and_left_running(tiny):
             protocol="tcp://",
             host="127.0.0.1",
             dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
@@ -283,6 +305,7 @@ def test_a_scheduler_with_certificates_is_reached_by_a_profile(tiny, tmp_path):
         security=made,
         host="127.0.0.1",
         dashboard_address=None,
+        scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
     ) as cluster:
         listed = "".join(f"\n  {name}: {tmp_path / name}" for name in files)
         profile = tmp_path / "lab.yaml"
@@ -329,7 +352,11 @@ def test_workers_of_a_cluster_given_are_set_up_and_set_back(tiny):
 
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+            n_workers=1,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

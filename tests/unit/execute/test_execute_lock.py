@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -119,9 +120,9 @@ def test_a_run_that_was_taken_over_notices(tmp_path):
 
 def test_a_commit_replaces_the_old_well_whole(tmp_path):
     out = tmp_path / "out"
-    with locked(out) as lock:
-        bundle = bundle_in(out, lock.epoch)
-        for text in ("one", "second"):
+    for text in ("one", "second"):
+        with locked(out) as lock:
+            bundle = bundle_in(out, lock.epoch)
             scratch = tmp_path / text
             entry = write_unit(bundle, scratch, text)
             commit_unit(bundle, "A01", "", unit_scratch(scratch, ""), entry)
@@ -141,6 +142,15 @@ def test_a_unit_that_lacks_an_object_is_not_committed(tmp_path):
     assert not (out / "images.zarr").exists()
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own way with Ctrl-C, which libraries that other tests load may have changed."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_run_is_cancelled_from_another_host_by_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr("hcsflow.execute.lock.HEARTBEAT_S", 0.05)
     with pytest.raises(KeyboardInterrupt), locked(tmp_path) as lock:  # noqa: PT012
@@ -181,3 +191,26 @@ def test_the_client_of_a_run_that_was_taken_over_writes_nothing(tiny):
         tiny("A01 A02", cluster="serial")
     assert not (tiny.output / "hcsflow_metadata.json").exists()
     assert not (tiny.output / "results").exists()
+
+
+def test_a_lock_that_could_not_be_removed_keeps_the_same_process_out_no_longer(
+    tmp_path, monkeypatch
+):
+    control = ControlFolder(tmp_path)
+    real = Path.unlink
+
+    def refuse(path, *args, **kwargs):
+        if path == control.lock and read_epoch(control) == 2:
+            raise OSError(5, "Input/output error", str(path))
+        real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OSError, match="Input/output"), locked(tmp_path):
+        pass
+    monkeypatch.undo()
+    assert control.lock.exists()
+    assert live_holder(tmp_path) is None
+    with locked(tmp_path) as lock:
+        assert live_holder(tmp_path) is not None
+        assert lock.epoch == 3
+    assert not control.lock.exists()

@@ -30,7 +30,7 @@ def test_a_run_leaves_a_whole_output_and_a_second_run_skips_everything(tiny, dat
     ]
     assert listed_wells(tiny.output) == ["A/01", "A/02", "B/01"]
     assert tiny.kinds()[0] == ("run_started", None)
-    assert ("well_started", "A02") in tiny.kinds()
+    assert ("well_done", "A02") in tiny.kinds()
     assert tiny.kinds()[-1] == ("run_finished", None)
     assert tiny.events[-1].data["done"] == 3
     assert not (tiny.output / ".hcsflow" / "scratch").exists()
@@ -86,7 +86,7 @@ def test_a_failing_well_is_quarantined_and_done_once_it_can_be(tiny):
 def test_retries_try_a_failing_well_again(tiny):
     tiny.misbehave("A01", "fail")
     tiny("A01", retries=2)
-    assert tiny.kinds().count(("well_started", "A01")) == 3
+    assert (tiny.plate / "A01.fail").read_text() == "tried " * 3
 
 
 def test_fail_fast_stops_at_the_first_failure(tiny):
@@ -177,6 +177,22 @@ def test_drafts_of_a_killed_run_are_swept_and_fresh_leaves_no_empty_folder(tiny)
     assert not (tiny.output / "01_blur").exists()
 
 
+def test_a_fresh_run_that_is_killed_leaves_no_plate_with_holes(tiny, monkeypatch):
+    tiny("A01 A02")
+
+    def killed(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tiny("A01", fresh=True)
+    monkeypatch.undo()
+    assert not (tiny.output / "images.zarr").exists()
+    assert [o.status for o in tiny("A01 A02").outcomes] == ["done", "done"]
+    assert not (tiny.output / ".hcsflow" / "scratch").exists()
+    assert verify_output(tiny.output) == []
+
+
 def test_wells_that_the_plan_failed_are_recorded_without_a_task(tiny):
     plan = tiny_plan(("A01",), failed=(("A02", "no file at all", None),))
     manifest = tiny_manifest(tiny.plate, plan)
@@ -218,12 +234,12 @@ def test_status_agrees_with_the_plan_from_the_disk_alone(tiny):
     tiny("A01", scale=5)
     status = read_status(tiny.output)
     assert (status.done, status.pending, status.running) == (("A01",), (), None)
-    assert status.others == ()  # A02 is of another making
+    assert status.wells == ("A01",)  # A02 is of another making
     tiny("B01 B02", scale=5)
     status = read_status(tiny.output)
-    assert (status.done, status.others) == (("B01", "B02"), ("A01",))
+    assert status.done == status.wells == ("A01", "B01", "B02")
     tiny("A01 A02 B01", scale=5, fail_fast=True)
-    assert read_status(tiny.output).others == ("B02",)
+    assert read_status(tiny.output).wells == ("A01", "A02", "B01", "B02")
 
 
 def test_verify_finds_what_was_changed_and_what_does_not_belong(tiny):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from hcsflow.config import Level, Source, profile_source, resolve
 from hcsflow.errors import ConfigError, PlanRefusedError, UsageError
 from hcsflow.execute.clusterplan import ClusterRequest
 from hcsflow.execute.probe import Gpu, Probe, probe_machine
@@ -200,6 +201,12 @@ def test_the_shipped_local_profile_says_what_local_does_anyway():
     assert find_profile("threads") == LocalProfile(kind="threads", name="threads")
 
 
+def test_memory_that_no_idle_worker_fits_into_is_refused_with_the_profile_to_change():
+    profile = LocalProfile(kind="local", name="small", workers=1, memory=50_000_000)
+    with pytest.raises(PlanRefusedError, match=r"a worker has 50 MB.*\n.*profile 'small'"):
+        largest_resources(profile, probe_machine(), None)
+
+
 def test_an_unknown_cluster_is_named_with_the_nearest():
     with pytest.raises(UsageError, match=r"no cluster is called 'slrum'\n.*'slurm'"):
         find_profile("slrum")
@@ -214,11 +221,22 @@ def test_an_unknown_cluster_is_named_with_the_nearest():
         ("kind: local\nworkers: three", "workers: .*integer"),
         ("kind: local\nworkers: yes", "workers: .*integer"),
         ("kind: local\nmemory: lots", "memory: expected a size such as '16 GiB', got 'lots'"),
+        ("kind: local\nmemory: 5", "memory: 5 bytes are too few.*unit"),
         ("kind: slurm", "maximum_jobs is missing; memory is missing"),
         ("{slurm}\npartition: x", "no field 'partition'\n.*write queue"),
         ("{slurm}\nproject: x", "no field 'project'\n.*write account"),
         ("{slurm}\ndisk: 1 GB", "slurm has no disk"),
-        ("{slurm}\nlifetime: 5 h", "lifetime must be shorter than walltime"),
+        ("{slurm}\nlifetime: 5 h", "18000 s, must be shorter than walltime, 7200 s"),
+        ("{slurm}\nlifetime: 90 min\nlifetime_stagger: 30 min", "7200 s, must be shorter"),
+        ("{slurm}\nsecurity: {{ca_file: a, cert: b, key: c}}", "security.ca_file: there is no"),
+        ("kind: cuda\ndevices: [0, 0]", "devices 0, 0: each worker needs one of its own"),
+        ("kind: cuda\nrmm_async: true\nrmm_managed_memory: true", "exclude each other"),
+        ("kind: cuda\nrmm_maximum_pool_size: 0.5", "needs rmm_pool_size"),
+        ("kind: cuda\nrmm_release_threshold: 0.5", "needs rmm_async"),
+        (
+            "kind: htcondor\nmaximum_jobs: 1\nmemory: 1 GB\ndisk: 1 GB\njob_directives: [x]",
+            "'name = value', not 'x'",
+        ),
         ("{slurm}\nminimum_jobs: 5", "minimum_jobs 5 is over 4"),
         ("{slurm}\ngpus_per_job: 1\nprocesses: 2", "a job with a GPU has one worker"),
         ("{slurm}\nsecurity: {{ca_file: a}}", "security.cert is missing; security.key is missing"),
@@ -266,3 +284,70 @@ def test_the_arguments_are_those_that_dask_cuda_takes():
     known |= set(inspect.signature(dask_cuda.LocalCUDACluster.__mro__[1]).parameters)
     plan = select_cluster(find_profile("cuda"), DGX, request())
     assert set(plan.kwargs) - {"resources"} <= known
+
+
+def test_devices_are_numbered_among_those_that_are_visible():
+    seen = tuple(Gpu("A100", GIB, f"GPU-{number}a", number) for number in (2, 3))
+    some = replace(DGX, gpus=seen)
+
+    def chosen(*devices):
+        plan = select_cluster(CudaProfile(devices=devices), some, request(gib=0.1))
+        return plan.kwargs["CUDA_VISIBLE_DEVICES"]
+
+    assert chosen(0, 1) == [2, 3]
+    assert chosen(1) == [3]
+    assert chosen("GPU-3a", "GPU-2a") == [3, 2]
+    assert select_cluster(find_profile("cuda"), some, request()).gpus == 2
+    with pytest.raises(UsageError, match="name one device twice"):
+        chosen(0, "GPU-2a")
+    with pytest.raises(UsageError, match=r"there is no device 2; dgx has 2\n.*GPU-2a, GPU-3a"):
+        chosen(2)
+
+
+def test_a_part_of_a_device_may_be_named(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    plan = select_cluster(CudaProfile(devices=("MIG-1", "MIG-2")), DGX, request())
+    assert (plan.kwargs["CUDA_VISIBLE_DEVICES"], plan.gpus) == (["MIG-1", "MIG-2"], 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(UsageError, match="there is no device MIG-1"):
+        select_cluster(CudaProfile(devices=("MIG-1",)), DGX, request())
+
+
+def test_the_folder_for_spilling_is_filled_in_and_tried(monkeypatch, tmp_path):
+    monkeypatch.setenv("SCRATCH", str(tmp_path))
+    local = LocalProfile(kind="local", local_directory="$SCRATCH")
+    assert select_cluster(local, LAPTOP, request()).place == str(tmp_path)
+    absent = replace(local, local_directory="$SCRATCH/absent")
+    with pytest.raises(UsageError, match=r"absent: workers cannot write there"):
+        select_cluster(absent, LAPTOP, request())
+
+
+@pytest.mark.parametrize("kind", ["local", "threads"])
+def test_connections_on_this_machine_can_be_encrypted(kind):
+    profile = LocalProfile(kind=kind, security=True, name="mine")
+    plan = select_cluster(profile, replace(LAPTOP, packages=HPC_PACKAGES), request())
+    assert plan.kwargs["security"] is True
+    assert plan.kwargs["protocol"] == "tls://"
+    assert "TLS" in str(plan)
+    with pytest.raises(UsageError, match=r"security needs cryptography"):
+        select_cluster(profile, LAPTOP, request())
+
+
+def test_certificates_lie_beside_their_profile(tmp_path):
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (tmp_path / name).touch()
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "kind: address\naddress: tls://host:1\n"
+        f"security: {{ca_file: ca.pem, cert: cert.pem, key: {tmp_path}/key.pem}}"
+    )
+    assert read_profile(file).security.ca_file == str(tmp_path / "ca.pem")
+
+
+def test_workers_of_a_profile_go_before_those_of_the_users_own_file(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("kind: local\nworkers: 3")
+    everywhere = Source(Level.GLOBAL, "config.yaml", {"num_workers": 8})
+    asked = Source(Level.ENVIRONMENT, "HCSFLOW_NUM_WORKERS", {"num_workers": 5})
+    assert resolve([everywhere, profile_source(mine)])[0].num_workers == 3
+    assert resolve([everywhere, profile_source(mine), asked])[0].num_workers == 5

@@ -43,6 +43,19 @@ def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_live_one_stays(
             other.stdout.close()
 
 
+def test_a_folder_of_another_container_of_this_name_stays(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with run_folder(str(tmp_path)) as mine:
+        whose = Path(mine).name.partition(f"-{os.getpid()}-")[0]
+    own, foreign = (tmp_path / f"{name}-{ended.pid}-x" for name in (whose, f"{whose}.7"))
+    own.mkdir()
+    foreign.mkdir()
+    with run_folder(str(tmp_path)):
+        assert not own.exists()
+        assert foreign.is_dir()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is that of Unix sockets")
 def test_a_long_temporary_folder_leaves_room_for_a_socket(tmp_path):
     long = tmp_path / ("x" * 100)

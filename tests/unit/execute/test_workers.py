@@ -1,5 +1,6 @@
 """Workers that come late, are too small, cannot be restarted; time limits; Dask's own report."""
 
+import asyncio
 import json
 import os
 import re
@@ -31,6 +32,7 @@ def cluster_of(workers: int, **options):
             protocol="tcp://",
             host="127.0.0.1",
             dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             **options,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -97,7 +99,10 @@ class Scheduler:
     def __init__(self):
         self.given = {}
 
-    def processing(self):
+    def sync(self, method, *args, callback_timeout):
+        return asyncio.run(method(*args))
+
+    async def processing(self):
         return self.given
 
 
@@ -106,14 +111,17 @@ def overtime():
     scheduler, now = Scheduler(), [0.0]
     found = Overtime(scheduler, 10.0, clock=lambda: now[0])
 
-    def late_at(second, **places):
+    def late_at(second, *, segment="s", **places):
         now[0] = second
         scheduler.given = {}
         for well, worker in places.items():
-            scheduler.given.setdefault(worker, []).append(("s", well))
-        return found.late({well: [("s", well)] for well in ("A01", "A02")})
+            scheduler.given.setdefault(worker, []).append((segment, well))
+        return found.late({well: [("s", well), ("t", well)] for well in ("A01", "A02")})
 
-    late_at.hear = lambda second, well: (now.__setitem__(0, second), found.hear(well))
+    late_at.hear = lambda second, well, segment="s": (
+        now.__setitem__(0, second),
+        found.hear(well, segment),
+    )
     return late_at
 
 
@@ -147,6 +155,23 @@ def test_time_starts_anew_on_another_worker(overtime):
     overtime.hear(1, "A01")
     assert overtime(20, A01="w2") == {}
     assert overtime(31, A01="w2") == {"A01": "w2"}
+
+
+def test_each_segment_counts_by_itself(overtime):
+    overtime(0, A01="w1")
+    overtime.hear(1, "A01")
+    overtime.hear(9, "A01", "t")
+    assert overtime(10, segment="t", A01="w1") == {}
+    assert overtime(18, segment="t", A01="w1") == {}
+    assert overtime(20, segment="t", A01="w1") == {"A01": "w1"}
+
+
+def test_a_segment_that_waits_where_the_one_before_it_ran_is_not_late(overtime):
+    overtime(0, A01="w1", A02="w1")
+    overtime.hear(1, "A01")
+    overtime.hear(5, "A02")
+    assert overtime(6, segment="t", A01="w1", A02="w1") == {}
+    assert overtime(14, segment="t", A01="w1") == {}
 
 
 @contextmanager

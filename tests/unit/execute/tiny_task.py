@@ -150,6 +150,8 @@ def tiny_task(plan_id: str, segment: str, well: str, attempt: int, *upstream: Ou
 def _misbehave(plate: Path, well: str) -> None:
     asked = {path.suffix[1:]: path for path in plate.glob(f"{well}.*")}
     if "fail" in asked:
+        with asked["fail"].open("a") as file:
+            file.write("tried ")
         raise HcsflowError(f"{well} is told to fail")
     if "die-once" in asked:
         asked["die-once"].unlink()
