@@ -35,6 +35,7 @@ class GreyHistogram:
         self._is_exact = dtype.kind in "iu" and dtype.itemsize <= 2
         self._offset = 0 if dtype.kind == "u" else 1 << (8 * dtype.itemsize - 1)
         self._counts = np.zeros(1 << 16, np.int64)
+        self._used = 0
         self._min, self._max = np.inf, -np.inf
 
     def add(self, plane: NDArray[Any]) -> None:
@@ -53,15 +54,17 @@ class GreyHistogram:
             self._count((_ordered_bits(values) >> np.uint32(16)).astype(np.intp))
 
     def _count(self, bins: NDArray[Any]) -> None:
-        self._counts += np.bincount(bins, minlength=1 << 16)
+        found = np.bincount(bins)
+        self._counts[: found.size] += found
+        self._used = max(self._used, found.size)  # bins beyond are empty: most planes are dim
 
     def window(self) -> Window:
         """Return the display range: 0.1 % of pixels below ``start``, 0.1 % above ``end``."""
         lowest, highest = self._range()
-        total = int(self._counts.sum())
+        passed = np.cumsum(self._counts[: self._used])
+        total = int(passed[-1]) if self._used else 0
         if not total:
             return Window(lowest, highest, lowest, highest)
-        passed = np.cumsum(self._counts)
         start, end = (
             self._value(int(np.searchsorted(passed, fraction * total))) for fraction in (LOW, HIGH)
         )

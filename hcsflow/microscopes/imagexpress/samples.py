@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import tifffile
-
 from hcsflow.errors import PlaneError
 from hcsflow.microscopes.imagexpress.files import Images
 from hcsflow.microscopes.imagexpress.metaseries import PlaneInfo, parse_metaseries
-from hcsflow.storage.tiff_header import parse_header
+from hcsflow.storage.tiff_header import parse_description, parse_header
 
 __all__ = ["Sample", "Samples", "read_sample"]
 
@@ -62,15 +59,9 @@ def read_sample(root: Path, file: str) -> Sample:
     try:
         with (root / file).open("rb") as stream:
             header = parse_header(stream, file)
-            stream.seek(0)
-            with tifffile.TiffFile(stream) as tif:
-                description = tif.pages.first.description
+            description = parse_description(stream, file)
     except OSError as error:
         raise PlaneError(f"{file}: cannot be read: {error.strerror}", file=file) from error
-    except (tifffile.TiffFileError, ValueError, struct.error) as error:
-        if isinstance(error, PlaneError):
-            raise
-        raise PlaneError(f"{file}: damaged: {error}", file=file) from error
     info = parse_metaseries(description, file=file) or PlaneInfo()
     return Sample(file, header.shape, header.dtype, header.resolution_um, info)
 
