@@ -189,18 +189,18 @@ def write_command(output: Path, arguments: Sequence[str]) -> None:
     write_text_atomic(path, json.dumps({"arguments": list(arguments)}, indent=1))
 
 
-def rerun_command(output: Path, wells: Sequence[str]) -> str:
+def rerun_command(output: Path, wells: Sequence[str]) -> str | None:
     """Return the command that runs some wells again.
 
-    It is the one last used on this output with other ``--wells``; where a run was not started
-    from the command line, the plate's folder is left to fill in.
+    It is the one last used on this output with other ``--wells``; None where no run on it was
+    started from the command line: there `Plan.run` does again what failed.
     """
-    control = ControlFolder(output)
-    found, plan = read_json(control.root / COMMAND), read_json(control.plan)
+    found = read_json(ControlFolder(output).root / COMMAND)
     arguments = found.get("arguments") if isinstance(found, dict) else None
-    pipeline = plan["pipeline"] if isinstance(plan, dict) and "pipeline" in plan else "PIPELINE"
+    if not arguments:
+        return None
     kept: list[str] = []
-    for argument in map(str, arguments or ["hcsflow", "run", pipeline, "PLATE", "-o", str(output)]):
+    for argument in map(str, arguments):
         if kept and kept[-1] == "--wells":
             kept.pop()
         elif not argument.startswith("--wells=") and argument not in NOT_AGAIN:

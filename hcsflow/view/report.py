@@ -138,7 +138,7 @@ def _failure(record: RunRecord, well: WellRecord) -> dict[str, str]:
         "message": _reason(found),
         "file": found.file or "",
         "hint": found.hint or "",
-        "rerun": rerun_command(record.output, [well.well]),
+        "rerun": rerun_command(record.output, [well.well]) or "run() of the same plan",
         "traceback": found.traceback or "",
     }
 

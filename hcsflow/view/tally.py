@@ -67,6 +67,8 @@ class Tally:
         When the run began.
     dashboard, tunnel : str or None
         Dask's dashboard, and the command that makes it seen from elsewhere.
+    refusal : str or None
+        What the batch system said of the last job it did not take; None once a worker is there.
     """
 
     total: int = 0
@@ -80,7 +82,9 @@ class Tally:
     is_over: bool = False
     dashboard: str | None = None
     tunnel: str | None = None
+    refusal: str | None = None
     finishes: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    _counted: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def finished(self) -> int:
@@ -99,12 +103,17 @@ class Tally:
             self._begin(data, now)
         elif event.kind == "workers":
             self.workers = int(data["count"])
+            self.refusal = None if self.workers else self.refusal
+        elif event.kind == "job_refused":
+            self.refusal = str(data.get("message"))
         elif event.kind == "cluster_started":
             self.dashboard, self.tunnel = data.get("dashboard"), data.get("tunnel")
         elif event.kind in ("well_started", "step", "step_done"):
             self._follow(event.kind, well, data)
         elif event.kind in ("well_done", "well_failed"):
             self.running.pop(well, None)
+            for step, seconds in data.get("steps", {}).items():
+                self._count(step, well, float(seconds))
             self.done += event.kind == "well_done"
             self.failed += event.kind == "well_failed"
             self.finishes.append(now)
@@ -121,13 +130,20 @@ class Tally:
         """Follow a well through its steps."""
         step = str(data.get("step", ""))
         if kind == "step_done":
-            counted = self.steps.setdefault(step, StepTally())
-            counted.through += 1
-            counted.seconds += float(data.get("seconds", 0.0))
+            self._count(step, well, float(data.get("seconds", 0.0)))
             return
         if step:
             self.steps.setdefault(step, StepTally())
         self.running[well] = step
+
+    def _count(self, step: str, well: str, seconds: float) -> None:
+        """Count a well as through with a step, once; workers need not tell each as it happens."""
+        if step in ("read", "write") or (well, step) in self._counted:
+            return
+        self._counted.add((well, step))
+        counted = self.steps.setdefault(step, StepTally())
+        counted.through += 1
+        counted.seconds += seconds
 
     def at_step(self, step: str) -> int:
         """Return how many wells are at a step."""
@@ -157,6 +173,8 @@ class Tally:
             parts.append(f"{self.failed} failed")
         if self.running:
             parts.append(f"{len(self.running)} running")
+        if self.refusal:
+            parts.append(f"a job was refused: {self.refusal}")
         if self.is_waiting:
             parts.append("waiting for workers")
         elif self.workers:

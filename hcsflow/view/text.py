@@ -11,12 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hcsflow.plate.names import row_label
 from hcsflow.view.faults import grouped_by_reason, reason_of
 from hcsflow.view.tally import format_duration
 
 __all__ = [
-    "plate_map",
     "render_demo",
     "render_detached",
     "render_doctor",
@@ -32,6 +30,9 @@ Document = Mapping[str, Any]
 SHOWN = 12
 REASONS = 10
 """Lines of failures at the end of a run; all of them are listed by `hcsflow failures`."""
+
+PROMISED_BYTES = 256 << 20
+"""Below it a plan's projection is no promise: an allocator's habits weigh too much."""
 
 
 def some(names: Iterable[str], limit: int = SHOWN) -> str:
@@ -122,6 +123,8 @@ def render_run(document: Document) -> RenderableType:
         rows.append(("tables", some(tables)))
     if document["report"]:
         rows.append(("report", document["report"]))
+    if any(s["wells_kept"] > len(document["skipped"]) for s in document["segments"]):
+        rows += [(f"task {s['name']}", _share(s)) for s in document["segments"]]
     if document["failed"]:
         rows.append(("reasons in full", f"hcsflow failures {quote(output)}"))
     return Group(
@@ -131,6 +134,12 @@ def render_run(document: Document) -> RenderableType:
         *([_command("run failed wells again", document["rerun"])] if document["rerun"] else []),
         *_run_advice(document),
     )
+
+
+def _share(segment: Document) -> str:
+    """Say for how many wells a task's work was there already, and for how many it was done."""
+    counts = ((segment["wells_kept"], "kept"), (segment["wells_to_do"], "run"))
+    return ", ".join(f"{word} ({_count(n, 'well')})" for n, word in counts if n)
 
 
 def _run_head(document: Document) -> Text:
@@ -157,17 +166,20 @@ def _run_advice(document: Document) -> Iterator[Text]:
 
 
 def _over_projection(units: Iterable[Document]) -> Iterator[Text]:
-    """Warn of outputs whose tasks came to more memory than the plan projected."""
+    """Warn of outputs whose tasks came to more memory than the plan projected, and to much."""
     for unit in units:
-        if unit["peak_bytes"] > unit["projected_bytes"]:
-            peaks = {step["name"]: step["peak_bytes"] for step in unit["steps"]}
-            worst = max(peaks, key=lambda name: peaks[name], default="")
-            at = f" at {worst}" if worst else ""
-            yield Text(
-                f"→ a task came to {unit['peak_bytes'] / 1e6:.0f} MB{at}, the plan projected "
-                f"{unit['projected_bytes'] / 1e6:.0f} MB: declare the function's working_planes",
-                style="yellow",
-            )
+        if unit["peak_bytes"] <= max(unit["projected_bytes"], PROMISED_BYTES):
+            continue
+        nothing: Document = {}
+        worst = max(unit["steps"], key=lambda step: step["peak_bytes"], default=nothing)
+        at = f" at {worst['name']}" if worst else ""
+        own = worst.get("user_function")
+        advice = f": declare working_planes of {own}" if own else ""
+        yield Text(
+            f"→ a task came to {unit['peak_bytes'] / 1e6:.0f} MB{at}, the plan projected "
+            f"{unit['projected_bytes'] / 1e6:.0f} MB{advice}",
+            style="yellow",
+        )
 
 
 def _left_out(wells: Sequence[str]) -> Iterator[Text]:
@@ -186,9 +198,8 @@ def render_failures(document: Document) -> RenderableType:
     if not document["failures"]:
         return Text("no failed wells")
     head = Text(f"{_wells(document['failures'])} failed", style="bold")
-    return Group(
-        head, *_faults(document["failures"]), _command("run them again", document["rerun"])
-    )
+    again = document["rerun"] or "run() of the same plan does what failed once more"
+    return Group(head, *_faults(document["failures"]), _command("run them again", again))
 
 
 def render_status(document: Document) -> RenderableType:
@@ -210,7 +221,14 @@ def render_status(document: Document) -> RenderableType:
         rows.extend(_activity(running))
     elif document["pending"] and document["seconds_left"] is not None:
         rows.append(("still to take", f"about {format_duration(document['seconds_left'])}"))
-    return Group(Text(head, style="bold"), _facts(rows), *_left_out(document["left_out"]))
+    ended = [_ended(document)] if document["error"] else []
+    return Group(Text(head, style="bold"), *ended, _facts(rows), *_left_out(document["left_out"]))
+
+
+def _ended(document: Document) -> Text:
+    """Say what ended the latest run."""
+    log = f", see {document['log']}" if document["log"] else ""
+    return Text(f"the latest run ended with an error: {document['error']}{log}", style="red")
 
 
 def _state(running: Document) -> str:
@@ -280,30 +298,6 @@ def render_verify(document: Document) -> RenderableType:
         "does not show the change, delete the well's folder first"
     )
     return Group(head, table, advice)
-
-
-def plate_map(document: Document) -> Text:
-    """Draw an inspected plate: ● acquired, ◐ planes missing, ✗ no usable image, · nothing."""
-    faulty = {fault["well"] for fault in document["faults"]} | set(document["missing_wells"])
-    partial = {each["well"] for each in document["missing"]}
-    acquired = set(document["wells"])
-    columns = range(1, document["columns"] + 1)
-    drawn = Text("    " + "".join(f"{c:>3}" for c in columns) + "\n", style="dim")
-    for row in range(document["rows"]):
-        label = row_label(row)
-        drawn.append(f"{label:>3} ", style="dim")
-        for column in columns:
-            well = f"{label}{column:02d}"
-            if well in faulty:
-                drawn.append("  ✗", style="bold red not dim")
-            elif well in partial:
-                drawn.append("  ◐", style="yellow not dim")
-            elif well in acquired:
-                drawn.append("  ●", style="green not dim")
-            else:
-                drawn.append("  ·")
-        drawn.append("\n")
-    return drawn.append("● acquired  ◐ planes missing  ✗ no usable image  · nothing", style="dim")
 
 
 def render_functions(document: Document) -> RenderableType:

@@ -124,10 +124,22 @@ def _spans(log: Iterable[Mapping[str, Any]]) -> Iterator[_Span]:
         at = datetime.fromisoformat(line["time"]).timestamp()
         if kind == "well_started":
             open_wells[well] = [(at, "read")]
-        elif kind in ENDS and well in open_wells:
-            done.append(_Span(well, tuple(open_wells.pop(well)), at))
+        elif kind in ENDS and (well in open_wells or "steps" in line):
+            marks = open_wells.pop(well, None) or _marks(line, at)
+            done.append(_Span(well, tuple(marks), at))
         elif kind in ("step", "step_done") and well in open_wells:
             name = str(line.get("step")) if kind == "step" else "write"
             if open_wells[well][-1][1] != name:
                 open_wells[well].append((at, name))
     yield from done
+
+
+def _marks(line: Mapping[str, Any], end: float) -> list[tuple[float, str]]:
+    """Place the steps of a well that was over before its worker told of any."""
+    at = end - float(line.get("seconds", 0.0))
+    marks = []
+    steps = dict(line["steps"])
+    for name in sorted(steps, key=lambda name: (name == "write", name != "read")):
+        marks.append((at, name))
+        at += float(steps[name])
+    return marks or [(at, "read")]

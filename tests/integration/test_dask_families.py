@@ -93,7 +93,11 @@ def cluster_of(workers, memory, folder):
     return dask.config.set(
         {"temporary-directory": str(folder), "distributed.worker.memory.target": TARGET}
     ), LocalCluster(
-        n_workers=workers, threads_per_worker=1, memory_limit=memory, dashboard_address=None
+        n_workers=workers,
+        threads_per_worker=1,
+        memory_limit=memory,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
     )
 
 

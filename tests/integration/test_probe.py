@@ -155,7 +155,7 @@ from hcsflow.contracts import contract
 
 @contract(working_planes=0.0)
 def hungry(stack):
-    block = np.ones((160, 1 << 20), np.uint8)
+    block = np.ones((320, 1 << 20), np.uint8)
     return stack + block[0, 0] * 0
 
 pipeline = hf.Pipeline([hf.FunctionStep(hungry, name="hungry")])
@@ -168,6 +168,7 @@ def test_a_task_over_its_projection_is_told_of_in_run_log_and_report(plate, tmp_
     output = tmp_path / "OUT"
     said = hcsflow("run", tmp_path / "hungry.py", plate, "-o", output, "--wells", "A01")
     assert "MB at hungry, the plan projected" in said
+    assert "declare working_planes of hungry" in said
     log = (output / ".hcsflow" / "log.jsonl").read_text()
     events = [json.loads(line) for line in log.splitlines()]
     [over] = [event for event in events if event["kind"] == "over_projection"]

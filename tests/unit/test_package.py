@@ -15,7 +15,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import yaml
 
 import hcsflow
 
@@ -109,15 +108,6 @@ def test_the_version_is_the_distribution_s() -> None:
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("hcsflow runs from its source tree, not installed")
     assert hcsflow.__version__ == installed
-
-
-def test_the_local_profile_says_what_local_starts() -> None:
-    from hcsflow.execute.clusters import select_cluster
-
-    profile = yaml.safe_load((ROOT / "cluster" / "local.yaml").read_text("utf-8"))
-    started = select_cluster("local", workers=2, memory_bytes=8 << 30)
-    assert profile.pop("kind") == started.kind
-    assert profile == {name: started.kwargs[name] for name in profile}
 
 
 def test_the_core_requires_nothing_heavy() -> None:

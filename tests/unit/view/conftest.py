@@ -1,6 +1,5 @@
 """An output folder made by hand, as architecture section 8 lays it out."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from hcsflow.journal import (
     write_entry,
     write_failure,
 )
+from hcsflow.recipes import hash_of_unit, recipe_text
 
 
 def _write_image(root: Path, pixels: np.ndarray, axes: str, omero: dict | None = None) -> None:
@@ -111,8 +111,7 @@ def make_output(
 
 def unit_fingerprint(plan: dict, well: str) -> str:
     """What `hcsflow.plan.Plan.unit_fingerprint` gives the well's final output."""
-    parts = [plan["fingerprints"][well], ["smooth-2"], plan["writes"][0]]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hash_of_unit(plan["fingerprints"][well], recipe_text(["smooth-2"], plan["writes"][0]))
 
 
 def make_plan(name, rows, columns, done, failed, side) -> dict:

@@ -147,6 +147,16 @@ def test_outside_a_notebook_there_is_no_place_for_it():
     assert notebook_progress() is None
 
 
+def test_steps_are_counted_once_also_where_no_worker_told_of_them():
+    tally = Tally()
+    steps = {"read": 0.1, "smooth": 1.0, "label": 3.0}
+    tally.add(Event("step_done", "A01", {"step": "smooth", "seconds": 1.0}), 1.0)
+    for number, well in enumerate(("A01", "A02"), 2):
+        tally.add(Event("well_done", well, {"seconds": 4.2, "steps": steps}), float(number))
+    through = {name: (step.through, step.seconds) for name, step in tally.steps.items()}
+    assert through == {"smooth": (2, 2.0), "label": (2, 6.0)}
+
+
 def test_a_log_tells_how_far_its_latest_run_is():
     def line(second, kind, well=None, **data):
         return {"time": f"2026-01-01T00:00:{second:02d}+00:00", "kind": kind, "well": well, **data}

@@ -20,7 +20,7 @@ def test_it_shows_wells_failures_counts_and_provenance(output):
     assert 'id="failed-B02"' in page
     assert "cut short: 120 of 524,288 bytes" in page
     assert "copy the file again" in page
-    assert "--wells B02" in page
+    assert "run() of the same plan" in page, "it was not started from the command line"
     assert page.count("data:image/webp;base64,") == 3 + 3
     assert page.count("data:image/png;base64,") == 3 + 3  # outlines
     for text in ("Plate 7", "gaussian_filter", "sigma=2", "0.65 µm (HTD PixelSizeUM)", "numpy"):
@@ -108,7 +108,7 @@ def test_another_folder_is_refused(tmp_path):
 
 
 def test_rerun_repeats_the_command_for_the_failed_wells(output):
-    assert "hcsflow run count-nuclei PLATE -o" in rerun_command(output, ["B02"])
+    assert rerun_command(output, ["B02"]) is None
     given = ["hcsflow", "run", "count-nuclei", "my plate", "-o", "out", "--wells", "B*", "--fresh"]
     write_command(output, given)
     found = rerun_command(output, ["B02", "C03"])

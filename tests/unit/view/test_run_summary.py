@@ -26,6 +26,7 @@ def run_document(**changes):
     return {
         "output": "OUT", "plate": None, "report": None, "tables": [], "seconds": 1.0, "done": [],
         "skipped": [], "cancelled": [], "failed": [], "rerun": None, "left_out": [], "measured": [],
+        "segments": [],
     } | changes  # fmt: skip
 
 

@@ -29,6 +29,15 @@ def test_a_wells_time_is_parted_by_its_steps():
     assert drawn.seconds == "4.0 s"
 
 
+def test_a_well_that_told_nothing_is_drawn_from_its_outcome():
+    steps = {"write": 1.0, "read": 0.5, "smooth": 2.5}
+    log = [line(0, "run_started"), line(9, "well_done", "A01", seconds=4.0, steps=steps)]
+    drawn = draw_timeline(log, ["smooth"])
+    titles = [bar.title for bar in drawn.bars]
+    assert titles == ["A01: read, 500 ms", "A01: smooth, 2.5 s", "A01: write, 1.0 s"]
+    assert drawn.seconds == "4.0 s"
+
+
 def test_wells_at_work_at_a_time_have_rows_of_their_own():
     log = [*well("A01", 0, 4), *well("A02", 1, 3), *well("A03", 5, 6)]
     rows = {bar.title[:3]: bar.row for bar in draw_timeline(log, []).bars}
