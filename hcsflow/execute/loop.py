@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import queue
 import time
-import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,14 @@ from distributed import Client, Future, KilledWorker
 
 from hcsflow.errors import FencedError
 from hcsflow.execute.closing import asked
+from hcsflow.execute.dasksettings import MAX_DEATHS
 from hcsflow.execute.overtime import Overtime
+from hcsflow.execute.verdicts import (
+    error_outcome,
+    late_outcome,
+    lost_outcome,
+    outlived_outcome,
+)
 from hcsflow.execute.window import changes_worker, wells_at_once
 from hcsflow.graph.build import Key, Task, build_graph, final_keys, task_resources
 from hcsflow.graph.handover import outcome_of
@@ -39,19 +45,26 @@ FETCH_S = 2.0
 RESULT_TIMEOUT_S = 60.0
 NOT_DONE = ("pending", "lost")
 
+MAX_STARTS = MAX_DEATHS + 2
+"""Times that a segment may begin; Dask itself counts deaths, but not workers that retire."""
+
 StepEvent = dict[str, Any]
 
 
 @dataclass(slots=True)
 class _Submission:
-    """A well on its way: which attempt, its tasks' keys, and its last segment's future."""
+    """A well on its way: which attempt, its tasks' keys, and its last segment's future.
+
+    ``verdict`` is what became of it where that was decided here, not by its task.
+    """
 
     well: str
     attempt: int
     keys: frozenset[Key]
     future: Future
-    is_timed_out: bool = False
+    verdict: Outcome | None = None
     waited_s: float = 0.0
+    starts: Counter[str] = field(default_factory=Counter)
 
 
 class WellLoop:
@@ -125,7 +138,7 @@ class WellLoop:
                 yield from self._drain(retries, crashed)
                 gone = ConnectionError("nobody is there to give this well to")
                 for well in self._waiting:
-                    yield _lost_outcome(well, self._plan.segments[-1].name, gone)
+                    yield lost_outcome(well, self._plan.segments[-1].name, gone)
                 yield from self._second_chances(crashed, retries)
             finally:
                 self._cancel_open()
@@ -168,7 +181,7 @@ class WellLoop:
         """Return what became of a well; None where it is not over: still at work, or once more."""
         if self._open.get(item.well) is not item:
             return None
-        if item.future.status in NOT_DONE and not item.is_timed_out:
+        if item.future.status in NOT_DONE and item.verdict is None:
             self._watch(item)
             return None
         outcome = self._outcome(item, results)
@@ -256,21 +269,21 @@ class WellLoop:
     def _outcome(self, item: _Submission, results: Mapping[str, Any]) -> Outcome | None:
         """Return what became of a well; None while the worker that knows it does not answer."""
         future, segment = item.future, self._plan.segments[-1].name
-        if item.is_timed_out:
-            return self._late_outcome(item.well, segment)
+        if item.verdict is not None:
+            return item.verdict
         if future.status == "error":
             steps = self._last_steps(item.well)
-            return _error_outcome(item.well, segment, steps, future.exception(), future.traceback())
+            return error_outcome(item.well, segment, steps, future.exception(), future.traceback())
         try:
             known = results.get(item.well)
             outcome = outcome_of(known or future.result(timeout=FETCH_S))
         except KilledWorker as error:
-            return _error_outcome(item.well, segment, self._last_steps(item.well), error, None)
+            return error_outcome(item.well, segment, self._last_steps(item.well), error, None)
         except (CancelledError, TimeoutError, OSError) as error:
             item.waited_s += FETCH_S
             if isinstance(error, TimeoutError) and item.waited_s < RESULT_TIMEOUT_S:
                 return None
-            return _lost_outcome(item.well, segment, error)
+            return lost_outcome(item.well, segment, error)
         if outcome.error == FencedError.__name__:
             raise FencedError(outcome.message or "another run holds the output")
         return outcome
@@ -282,37 +295,44 @@ class WellLoop:
         segments = [s for s in self._plan.segments if s.name in self._todo[well]]
         return [step.name for s in segments for step in self._plan.steps[s.first : s.last + 1]]
 
-    def _late_outcome(self, well: str, segment: str) -> Outcome:
-        limit = self._overtime.limit_s if self._overtime else 0.0
-        return Outcome(
-            well,
-            segment,
-            "failed",
-            step=self._steps.get(well),
-            error="TimeoutError",
-            message=f"took longer than the {limit:g} s that it is allowed",
-            hint="give it more with --timeout, or look at what the step waits for",
-            seconds=limit,
-        )
-
     def _note(self, news: StepEvent) -> None:
         """Remember where each well is: a worker that is killed cannot say it."""
-        if news["kind"] in ("well_started", "segment_started") and self._overtime is not None:
-            self._overtime.hear(news["well"], news["data"].get("segment", ""))
+        if news["kind"] in ("well_started", "segment_started"):
+            segment = news["data"].get("segment", "")
+            if self._overtime is not None:
+                self._overtime.hear(news["well"], segment)
+            self._count_start(news["well"], segment)
         if news["kind"] == "step":
             self._steps[news["well"]] = news["data"]["step"]
+
+    def _count_start(self, well: str, segment: str) -> None:
+        """Give a well up that workers begin again and again: they end before it does."""
+        item = self._open.get(well)
+        if item is None or item.verdict is not None:
+            return
+        item.starts[segment] += 1
+        if item.starts[segment] > MAX_STARTS:
+            with suppress(OSError, TimeoutError):
+                self._give_up(
+                    item, outlived_outcome(well, segment, MAX_STARTS, self._steps.get(well))
+                )
+
+    def _give_up(self, item: _Submission, verdict: Outcome) -> None:
+        """Settle a well that is still at work."""
+        item.verdict = verdict
+        self._news.put(item)
+        asked(self._client, self._client.cancel, [item.future], force=True)
 
     def _restart_late(self) -> None:
         """Restart the workers whose task has been at work for too long."""
         if self._overtime is None:
             return
-        waiting = {well: item.keys for well, item in self._open.items() if not item.is_timed_out}
+        waiting = {well: item.keys for well, item in self._open.items() if item.verdict is None}
         with suppress(OSError, TimeoutError):  # a cluster that is gone is seen by its futures
             for well, worker in self._overtime.late(waiting).items():
                 item = self._open[well]
-                item.is_timed_out = True
-                self._news.put(item)
-                asked(self._client, self._client.cancel, [item.future], force=True)
+                segment, limit_s = self._plan.segments[-1].name, self._overtime.limit_s
+                self._give_up(item, late_outcome(well, segment, self._steps.get(well), limit_s))
                 restart = partial(self._client.restart_workers, timeout=RESTART_S)
                 asked(
                     self._client, restart, [worker], raise_for_error=False, timeout_s=2 * RESTART_S
@@ -339,40 +359,3 @@ class WellLoop:
         finally:
             with suppress(OSError, ValueError, RuntimeError):
                 self._client.unsubscribe_topic(topic)
-
-
-def _error_outcome(
-    well: str, segment: str, steps: Sequence[str], error: BaseException, trace: Any
-) -> Outcome:
-    """Return what is recorded of a task that was killed, or that raised, though none does."""
-    if isinstance(error, KilledWorker):
-        at = f"step {steps[0]}" if len(steps) == 1 else f"one of the steps {', '.join(steps)}"
-        return Outcome(
-            well,
-            segment,
-            "crashed",
-            step=steps[0] if len(steps) == 1 else None,
-            error="KilledWorker",
-            message=f"its worker died {error.allowed_failures + 1} times, at {at}",
-            hint="it may need more memory than a worker has: use fewer workers; if it is not "
-            "memory, see the crash itself with --cluster serial on this well alone",
-        )
-    text = "".join(traceback.format_exception(type(error), error, trace))
-    return _failure(well, segment, type(error).__name__, str(error), text)
-
-
-def _lost_outcome(well: str, segment: str, error: BaseException) -> Outcome:
-    return Outcome(
-        well,
-        segment,
-        "crashed",
-        error="SchedulerLost",
-        message=f"the cluster is gone: {error}",
-        hint="run the same command again: what is done is skipped",
-    )
-
-
-def _failure(
-    well: str, segment: str, error: str, message: str, trace: str | None = None
-) -> Outcome:
-    return Outcome(well, segment, "failed", error=error, message=message, traceback=trace)

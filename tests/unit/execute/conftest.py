@@ -25,7 +25,7 @@ class TinyRun:
         self.listen: Callable[[Event], None] = lambda event: None
 
     def misbehave(self, well: str, how: str) -> None:
-        """Tell the task what to do on a well: fail, die, die-once, sleep."""
+        """Tell the task what to do on a well: fail, die, die-once, sleep, hang, nap, again."""
         (self.plate / f"{well}.{how}").touch()
 
     def behave(self) -> None:

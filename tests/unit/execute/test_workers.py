@@ -221,3 +221,13 @@ def test_a_cluster_that_is_lost_ends_the_run_which_the_same_command_completes(ti
     tiny.listen = lambda _event: None
     assert tiny(cluster="serial").counts["done"] >= 1
     assert set(read_status(tiny.output).done) == {"A01", "A02", "B01"}
+
+
+def test_a_well_that_is_begun_again_and_again_is_given_up(tiny):
+    tiny.misbehave("A02", "again")  # as where workers retire before it is done
+    result = tiny(cluster="local", workers=1)
+    statuses = {o.well: o.status for o in result.outcomes}
+    assert statuses == {"A01": "done", "A02": "crashed", "B01": "done"}
+    (failure,) = result.failures
+    assert failure.error == "WorkerEnded"
+    assert "walltime" in failure.hint

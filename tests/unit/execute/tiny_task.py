@@ -134,6 +134,10 @@ def tiny_task(plan_id: str, segment: str, well: str, attempt: int, *upstream: Ou
     """Write one object and one table, unless a file in the plate's folder says otherwise."""
     bundle = bundle_of(plan_id)
     emit("well_started", well, plan_id=plan_id)
+    if Path(bundle.plate_root, f"{well}.again").exists():
+        for _ in range(8):
+            time.sleep(0.3)
+            emit("well_started", well, plan_id=plan_id)
     try:
         with PeakMeter() as meter, open_scratch(bundle, well, attempt) as scratch:
             check_epoch(bundle)
