@@ -17,8 +17,8 @@ from hcsflow.execute.output import check_output, clear_scratch, prepare_output
 from hcsflow.execute.resume import Ledger, failed_before, planned_wells
 from hcsflow.graph.build import build_graph, final_keys, task_resources
 from hcsflow.graph.commit import fenced
-from hcsflow.graph.handover import Handover, outcome_of
 from hcsflow.graph.plugin import Bundle, PackedBundle, forget, held_packed, packed
+from hcsflow.graph.results import Handover, outcome_of
 from hcsflow.graph.tasks import run_segment
 from hcsflow.journal import ControlFolder, Outcome, clear_failure, write_failure
 from hcsflow.plan import Plan

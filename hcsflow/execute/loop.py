@@ -27,7 +27,7 @@ from hcsflow.execute.verdicts import (
 )
 from hcsflow.execute.window import changes_worker, wells_at_once
 from hcsflow.graph.build import Key, Task, build_graph, final_keys, task_resources
-from hcsflow.graph.handover import outcome_of
+from hcsflow.graph.results import outcome_of
 from hcsflow.graph.worker import topic_of
 from hcsflow.journal import Outcome
 from hcsflow.plan import Plan

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from hcsflow.errors import FencedError
 from hcsflow.graph.build import Task
 from hcsflow.graph.plugin import Bundle, held_bundle
-from hcsflow.graph.tasks import run_segment
 from hcsflow.graph.worker import heard_by
 from hcsflow.journal import Outcome
 
@@ -40,7 +40,8 @@ class SerialLoop:
     ) -> None:
         self._bundle = bundle
         self._hear = hear
-        self._task = task or run_segment
+        # Late: a run on workers has no need of all that a task needs.
+        self._task: Task = task or import_module("hcsflow.graph.tasks").run_segment
         self._plan_id = uuid.uuid4().hex[:12]
 
     def run(

@@ -48,7 +48,7 @@ def build_graph(
         Keys ``(segment, plate, well)``, so that the dashboard groups by segment. A well's
         segments form a chain: each gets the result of the one before.
     """
-    run = task or import_module("hcsflow.graph.tasks").run_segment
+    run = task or _run_segment
     graph: dict[Key, tuple[Any, ...]] = {}
     for well, names in todo.items():
         upstream: tuple[Key, ...] = ()
@@ -74,3 +74,10 @@ def task_resources(segment: Segment) -> dict[str, int]:
 
 def _key(segment: str, plate: str, well: str, attempt: int) -> Key:
     return (segment, plate, well) if attempt == 0 else (segment, plate, well, attempt)
+
+
+def _run_segment(plan_id: str, segment: str, well: str, attempt: int, *upstream: Any) -> Any:
+    """Run `hcsflow.graph.tasks.run_segment`, which a client need not import."""
+    return import_module("hcsflow.graph.tasks").run_segment(
+        plan_id, segment, well, attempt, *upstream
+    )

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hcsflow.arrays.families import freeze, thaw
 from hcsflow.arrays.libraries import find_memory_type
@@ -20,31 +19,19 @@ from hcsflow.errors import ContractError, HcsflowError, PlaneError
 from hcsflow.graph.commit import forget_unit, handover_folder, unit_folder
 from hcsflow.graph.planes import MadePlanes, kept
 from hcsflow.graph.plugin import Bundle
+from hcsflow.graph.results import HandedStack, HandedValue, Handover, Stack
 from hcsflow.graph.stored import StoredPlanes, open_stored_planes
 from hcsflow.graph.values import ValueReader, ValueWriter
-from hcsflow.journal import ControlFolder, JournalEntry, ObjectRecord, Outcome, read_entry
+from hcsflow.journal import ControlFolder, JournalEntry, ObjectRecord, read_entry
 from hcsflow.plan import Carried, Group, LocalKey, Plan, Segment, StepPlan, WritePlan, groups_of
 from hcsflow.storage.traffic import TrafficMeter
 
-__all__ = ["CheckpointSink", "Handover", "Incoming", "ResultSink", "incoming_of", "outcome_of"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-Stack = NDArray[np.generic]
+__all__ = ["CheckpointSink", "Incoming", "ResultSink", "incoming_of"]
+
 T = TypeVar("T")
-
-
-class HandedStack(NamedTuple):
-    """Planes as one stack (Z, Y, X), with the key of each."""
-
-    keys: tuple[LocalKey, ...]
-    stack: Stack
-
-
-class HandedValue(NamedTuple):
-    """A special output of one group, by the group's number among its step's groups."""
-
-    carried: Carried
-    group: int
-    value: Any
 
 
 class _OnHost(NamedTuple):
@@ -52,36 +39,6 @@ class _OnHost(NamedTuple):
 
     header: dict[str, Any]
     host: NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """The result of a segment that is not a well's last.
-
-    Parameters
-    ----------
-    outcome : Outcome
-        Of the well so far: of this run's segments up to this one.
-    uncommitted : tuple of Outcome
-        Of each segment since the last one that committed a unit; goes into the next one's record.
-    planes : tuple of HandedStack
-        Main output, where the next segment takes it from here rather than from a checkpoint.
-    specials : tuple of HandedValue
-        Special outputs that later segments need, likewise.
-    committed : Outcome or None
-        Of the segments before those of ``uncommitted``, where there are both.
-    """
-
-    outcome: Outcome
-    uncommitted: tuple[Outcome, ...] = ()
-    planes: tuple[HandedStack, ...] = ()
-    specials: tuple[HandedValue, ...] = ()
-    committed: Outcome | None = None
-
-
-def outcome_of(result: Outcome | Handover) -> Outcome:
-    """Return the outcome in what a segment's task returned."""
-    return result.outcome if isinstance(result, Handover) else result
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,16 +27,10 @@ from hcsflow.graph.commit import (
 )
 from hcsflow.graph.documents import finish_well
 from hcsflow.graph.feed import WellPlanes
-from hcsflow.graph.handover import (
-    CheckpointSink,
-    Handover,
-    Incoming,
-    ResultSink,
-    incoming_of,
-    outcome_of,
-)
+from hcsflow.graph.handover import CheckpointSink, Incoming, ResultSink, incoming_of
 from hcsflow.graph.planes import task_storage
 from hcsflow.graph.plugin import bundle_of
+from hcsflow.graph.results import Handover, outcome_of
 from hcsflow.graph.segment import SegmentRun, Sink
 from hcsflow.graph.sinks import WellSink
 from hcsflow.graph.specials import BuiltinInputs, SpecialValues

@@ -22,8 +22,8 @@ from hcsflow.errors import FencedError, PipelineError, PlanRefusedError
 from hcsflow.execute.lock import locked
 from hcsflow.execute.output import prepare_output
 from hcsflow.execute.status import verify_output
-from hcsflow.graph.handover import outcome_of
 from hcsflow.graph.plugin import Bundle, held_bundle
+from hcsflow.graph.results import outcome_of
 from hcsflow.graph.tasks import run_segment
 from hcsflow.journal import ControlFolder, read_entries
 from hcsflow.materialize import Json, Labels, Table

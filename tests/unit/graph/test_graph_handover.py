@@ -11,7 +11,8 @@ from distributed.protocol import deserialize, serialize
 
 from hcsflow.arrays.devices import using_gpus, worker_device
 from hcsflow.graph.families import register_families
-from hcsflow.graph.handover import HandedPlanes, HandedStack, HandedValue, Handover, outcome_of
+from hcsflow.graph.handover import HandedPlanes
+from hcsflow.graph.results import HandedStack, HandedValue, Handover, outcome_of
 from hcsflow.journal import Outcome, merged
 from hcsflow.plan import Carried, LocalKey
 
