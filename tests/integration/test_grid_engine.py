@@ -153,7 +153,10 @@ def test_a_plate_on_jobs_is_the_plate_that_threads_make(
     assert not list((tmp_path / "jobs" / ".hcsflow").rglob("*.pem"))
 
 
-def test_jobs_are_encrypted_on_loopback_set_up_and_replaced(grid_engine, profile, tmp_path):
+def test_jobs_are_encrypted_on_loopback_set_up_and_replaced(
+    grid_engine, profile, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # Dask leaves it in this process
     plan = select_cluster(find_profile(profile), probe_machine(), ClusterRequest(wells=1))
     with open_cluster(plan, tmp_path) as (client, cluster):
         assert client.scheduler.address.startswith("tls://127.0.0.1:")

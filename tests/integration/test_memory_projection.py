@@ -45,7 +45,10 @@ CASES = {
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a block's peak")
 @pytest.mark.parametrize("name", CASES)
-def test_a_large_task_takes_no_more_than_projected_and_no_less_than_half(name, tmp_path):
+def test_a_large_task_takes_no_more_than_projected_and_no_less_than_half(
+    name, tmp_path, monkeypatch, request
+):
+    monkeypatch.syspath_prepend(request.config.rootpath)  # workers find the functions of this file
     steps, plate = CASES[name]
     options = {"fields": 1, "channels": 1, "nuclei": 60} | plate
     write_imagexpress_plate(tmp_path / "PLATE", wells=("A01", "A02"), size=2048, **options)
