@@ -23,6 +23,7 @@ from hcsflow.journal import (
     write_text_atomic,
 )
 from hcsflow.plan import Plan, Segment, StepPlan, WritePlan, stable_json
+from hcsflow.recipes import counted
 
 __all__ = [
     "SCHEMA",
@@ -147,7 +148,7 @@ def unit_keys(plan: Mapping[str, Any]) -> dict[str, str]:
     for write in sorted(plan["writes"], key=lambda write: int(write["step"])):
         steps = plan["steps"][before + 1 : write["step"] + 1]
         work = [[s["fingerprint"], s["input"], s["output"], s["held_in"]] for s in steps]
-        text = json.dumps([work, write], sort_keys=True)
+        text = json.dumps([work, counted(write)], sort_keys=True)
         keys[write["output"]] = hashlib.sha256(text.encode()).hexdigest()[:16]
         before = write["step"]
     return keys

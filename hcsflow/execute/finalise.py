@@ -18,7 +18,7 @@ from hcsflow.execute.resume import Ledger
 from hcsflow.graph.commit import unit_folder
 from hcsflow.journal import ControlFolder, Outcome, read_failures
 from hcsflow.ngff.layout import images_of
-from hcsflow.plan import Plan, WritePlan
+from hcsflow.plan import Plan, WritePlan, stable_json
 from hcsflow.plate import Manifest
 from hcsflow.storage.documents import remove_group
 from hcsflow.storage.plates import write_plate_documents
@@ -177,7 +177,9 @@ def _step(step: Any) -> dict[str, Any]:
     return {
         "name": step.name,
         "functions": [call.function for call in calls],
-        "parameters": [{name: repr(value) for name, value in call.parameters} for call in calls],
+        "parameters": [
+            {name: stable_json(value) for name, value in call.parameters} for call in calls
+        ],
         "memory_types": [call.input_type for call in calls],
         "fingerprint": step.fingerprint,
     }

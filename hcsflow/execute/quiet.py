@@ -60,7 +60,10 @@ def ctrl_c_withheld() -> Iterator[None]:
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Hold Ctrl-C, SIGTERM and SIGHUP back until the block is through; a second one comes in."""
+    """Hold Ctrl-C, SIGTERM and SIGHUP back until the block is through; a second one comes in.
+
+    An error of the block after one of them is its doing: the processes being started got it too.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -74,6 +77,10 @@ def interrupts_deferred() -> Iterator[None]:
     before = {number: signal.signal(number, note) for number in ending_signals()}
     try:
         yield
+    except Exception as error:
+        if seen:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

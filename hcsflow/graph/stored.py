@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +51,7 @@ def open_stored_planes(output: Path, plan: Plan, write: WritePlan, well: str) ->
     return kind(folder, well, write.image, plan.steps[write.step].output)
 
 
-class StoredPlanes:
+class StoredPlanes(ABC):
     """The image planes of one well of an output, by `LocalKey`.
 
     Not safe for threads: one of them reads at a time.
@@ -126,11 +127,13 @@ class StoredPlanes:
         """The planes that were not written, because their groups were skipped."""
         return frozenset(key for key in self.planes.iter_keys() if not self._holds(key))
 
+    @abstractmethod
     def _find(self, key: LocalKey) -> Plane | None:
-        raise NotImplementedError
+        """Return one plane, None where it was not written."""
 
+    @abstractmethod
     def _holds(self, key: LocalKey) -> bool:
-        raise NotImplementedError
+        """Tell whether a plane was written, without reading it."""
 
 
 class _ZarrPlanes(StoredPlanes):

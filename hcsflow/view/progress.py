@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from html import escape
@@ -44,8 +45,9 @@ class _Shown(AbstractContextManager["_Shown"]):
             self.tally.add(event, self._clock())
             self._show(event)
 
+    @abstractmethod
     def _show(self, event: Event) -> None:
-        raise NotImplementedError
+        """Show one event that the tally has taken in."""
 
 
 class RunProgress(_Shown):

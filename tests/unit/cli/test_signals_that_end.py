@@ -38,6 +38,20 @@ def test_each_is_held_back_until_a_cluster_is_started(number):
     assert reached == ["the end of the block"]
 
 
+@pytest.mark.parametrize(
+    ("is_signalled", "expected"), [(True, KeyboardInterrupt), (False, EOFError)]
+)
+def test_what_breaks_after_a_signal_is_an_interruption(is_signalled, expected):
+    def start() -> None:
+        with interrupts_deferred():
+            if is_signalled:
+                os.kill(os.getpid(), signal.SIGTERM)
+            raise EOFError("a worker that was being started is gone")
+
+    with pytest.raises(expected):
+        start()
+
+
 def test_a_hangup_that_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
