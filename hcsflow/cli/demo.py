@@ -103,8 +103,8 @@ def _run(folder: Path) -> Plan:
     """Run count-nuclei on local processes and write the report."""
     from hcsflow.session.plan import compile as compile_plan
     from hcsflow.session.plate import open_plate
+    from hcsflow.view.command import write_command
     from hcsflow.view.progress import RunProgress
-    from hcsflow.view.record import write_command
 
     plan = compile_plan(
         "count-nuclei", open_plate(folder / PLATE), output=(folder / RESULTS).resolve()

@@ -123,8 +123,8 @@ def failures(
 ) -> None:
     """List the wells that failed: step, reason, file, what to do, how to run them again."""
     from hcsflow.execute.status import read_failures, read_status
+    from hcsflow.view.command import rerun_command
     from hcsflow.view.faults import user_frame
-    from hcsflow.view.record import rerun_command
     from hcsflow.view.text import render_failures
 
     read_status(output)  # refuses a folder that holds no run

@@ -177,8 +177,8 @@ def _absolute_word(word: str, known: Mapping[Path, Path]) -> str:
 
 def _run_shown(compiled: Plan, arguments: list[str], **options: Any) -> Run:
     """Run a plan with progress on stderr; keep the command line for reruns."""
+    from hcsflow.view.command import write_command
     from hcsflow.view.progress import RunProgress
-    from hcsflow.view.record import write_command
 
     with RunProgress(err()) as progress:
 

@@ -17,10 +17,11 @@ from typing import Any
 import psutil
 
 from hcsflow.errors import FencedError, OutputLockedError
+from hcsflow.execute.namespace import process_namespace
 from hcsflow.graph.commit import commits_shut_out
 from hcsflow.journal import ControlFolder, read_epoch, read_json, write_text_atomic
 
-__all__ = ["Holder", "OutputLock", "cancel_run", "live_holder", "locked", "process_namespace"]
+__all__ = ["Holder", "OutputLock", "cancel_run", "live_holder", "locked"]
 
 HEARTBEAT_S = 5.0
 STALE_S = 60.0
@@ -261,14 +262,6 @@ def _locked_error(control: ControlFolder, holder: Holder | None) -> OutputLocked
 def _this_process(epoch: int) -> Holder:
     started = psutil.Process().create_time()
     return Holder(socket.gethostname(), process_namespace(), os.getpid(), started, epoch)
-
-
-def process_namespace() -> str:
-    """Return the name of the process name space (containers may share a host name)."""
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
 
 
 def _read_holder(control: ControlFolder) -> Holder | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from hcsflow.execute.lock import process_namespace
+from hcsflow.execute.namespace import process_namespace
 
 __all__ = ["process_tempdir", "run_folder"]
 

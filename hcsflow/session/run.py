@@ -16,7 +16,7 @@ from hcsflow.journal import (
     read_failures,
     read_json,
 )
-from hcsflow.view.record import rerun_command
+from hcsflow.view.command import rerun_command
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,9 +6,7 @@ Files as in architecture section 8: ``.hcsflow/plan.json``, journal and failures
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ from hcsflow.journal import (
     read_entries,
     read_failures,
     read_json,
-    write_text_atomic,
 )
 
 __all__ = [
@@ -32,14 +29,9 @@ __all__ = [
     "WellRecord",
     "read_record",
     "read_tables",
-    "rerun_command",
-    "write_command",
 ]
 
 Json = Mapping[str, Any]
-COMMAND = "command.json"
-NOT_AGAIN = ("--fresh", "--detach", "--detached")
-"""Options that running some wells again is not meant to repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,28 +173,3 @@ def _well(status: str, outcome: Outcome, nbytes: int) -> WellRecord:
         bytes_read=outcome.bytes_read,
         bytes_written=outcome.bytes_written,
     )
-
-
-def write_command(output: Path, arguments: Sequence[str]) -> None:
-    """Keep the command line of a run, so that failures can say how to run a well again."""
-    path = ControlFolder(output).root / COMMAND
-    write_text_atomic(path, json.dumps({"arguments": list(arguments)}, indent=1))
-
-
-def rerun_command(output: Path, wells: Sequence[str]) -> str | None:
-    """Return the command that runs some wells again.
-
-    It is the one last used on this output with other ``--wells``; None where no run on it was
-    started from the command line: there `Plan.run` does again what failed.
-    """
-    found = read_json(ControlFolder(output).root / COMMAND)
-    arguments = found.get("arguments") if isinstance(found, dict) else None
-    if not arguments:
-        return None
-    kept: list[str] = []
-    for argument in map(str, arguments):
-        if kept and kept[-1] == "--wells":
-            kept.pop()
-        elif not argument.startswith("--wells=") and argument not in NOT_AGAIN:
-            kept.append(argument)
-    return shlex.join([*kept, "--wells", ",".join(wells)])

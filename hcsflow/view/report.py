@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from hcsflow.journal import ControlFolder, Outcome, read_json, read_log, write_text_atomic
+from hcsflow.view.command import COMMAND, rerun_command
 from hcsflow.view.faults import reason_of, user_frame
 from hcsflow.view.heat import heat_maps
 from hcsflow.view.html import draw_plate, environment, format_number, format_time
 from hcsflow.view.pictures import choose_pictures, label_name
 from hcsflow.view.progress import format_duration
-from hcsflow.view.record import COMMAND, RunRecord, WellRecord, read_record, rerun_command
+from hcsflow.view.record import RunRecord, WellRecord, read_record
 from hcsflow.view.timeline import Timeline, draw_timeline
 
 __all__ = ["render_report", "write_report"]
@@ -249,7 +250,7 @@ def _step(step: Mapping[str, Any]) -> dict[str, str]:
         "functions": ", ".join(dict.fromkeys(call["function"] for call in calls)) or "–",
         "parameters": "; ".join(dict.fromkeys(_parameters(call) for call in calls)) or "–",
         "memory": ", ".join(dict.fromkeys(call["input_type"] for call in calls)) or "–",
-        "stack": " × ".join(step.get("variable_components", [])),
+        "stack": " × ".join(step.get("variable_components", [])) or "–",
     }
 
 

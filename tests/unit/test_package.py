@@ -98,6 +98,11 @@ def test_compiling_needs_no_cluster_and_no_accelerator() -> None:
     assert not loaded & ({"distributed", "bokeh"} | ACCELERATORS)
 
 
+def test_the_workers_process_starts_before_anything_heavy_is_loaded() -> None:
+    loaded = imported_by("-c", "import hcsflow.execute.forkserver")
+    assert not loaded & (HEAVY | ACCELERATORS)
+
+
 def test_the_package_is_typed() -> None:
     assert (PACKAGE / "py.typed").is_file()
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from hcsflow.errors import OutputError
-from hcsflow.view.record import read_record, rerun_command, write_command
+from hcsflow.view.command import rerun_command, write_command
+from hcsflow.view.record import read_record
 from hcsflow.view.report import render_report, write_report
 
 WRITTEN = datetime(2026, 1, 2, tzinfo=UTC)
