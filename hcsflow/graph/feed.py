@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
+from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hcsflow.config import Backend, MissingPolicy
 from hcsflow.errors import MissingPlaneError, PlaneError
-from hcsflow.plan import LocalKey, Plan
+from hcsflow.graph.positions import StagePositions
+from hcsflow.plan import LocalKey, Plan, Resources
 from hcsflow.plate import Manifest, Plate
 from hcsflow.plate.names import PlaneName, format_plane_name
-from hcsflow.storage.tiff import read_plane
 from hcsflow.storage.traffic import TrafficMeter
 
-__all__ = ["PlaneFeed", "WellPlanes"]
+__all__ = ["PlaneFeed", "WellPlanes", "reading_threads"]
 
 Stack = NDArray[np.generic]
 RETRY_DELAYS_S = (0.1, 0.5, 2.0)
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR}
+
+MAX_EXTRA_BYTES = 32 << 20
+"""What all reading threads but one hold of compressed planes; part of the budget's overhead."""
 
 
 class WellPlanes:
@@ -36,10 +39,10 @@ class WellPlanes:
     ----------
     plan, manifest : Plan, Manifest
         The run's.
-    root : Path
-        The plate's folder.
     well : int
         Dense well index.
+    positions : StagePositions
+        Opens the files.
     meter : TrafficMeter, optional
         Counts what is read.
     """
@@ -48,21 +51,23 @@ class WellPlanes:
         self,
         plan: Plan,
         manifest: Manifest,
-        root: Path,
         well: int,
         *,
+        positions: StagePositions,
         meter: TrafficMeter | None = None,
     ) -> None:
         self._meter = TrafficMeter() if meter is None else meter
         self._plate: Plate = plan.plate
         self._config = plan.config
-        self._root = root
         self._manifest = manifest
+        self._files = positions
         planes = manifest.well_planes(well)
         self._rows = {LocalKey(*key[2:]): row for key, row in planes.items()}
         self.missing = frozenset(LocalKey(*key[2:]) for key in manifest.missing_of(well))
         self._well = well
+        self._lock = Lock()
         self.bytes_read = 0
+        self.threads = reading_threads(plan.resources, self.empty(1).nbytes)
 
     def check(self) -> None:
         """Refuse a well that lacks planes, where the policy says so.
@@ -83,26 +88,44 @@ class WellPlanes:
             file=name,
         )
 
-    def read(self, key: LocalKey) -> NDArray[np.generic]:
-        """Return one plane (y, x) of the plate's dtype."""
-        plate = self._plate
+    def expect(self, keys: Iterable[LocalKey]) -> None:
+        """Be told which planes will be read."""
+        self._files.expect({self._rows[key] for key in keys if key in self._rows})
+
+    def close(self) -> None:
+        """Close files that were to be read."""
+        self._files.close()
+
+    def empty(self, count: int) -> Stack:
+        """Return a stack (count, y, x) of the plate's dtype that holds anything."""
+        return np.empty((count, *self._plate.shape_yx), self._plate.dtype)
+
+    def read(self, key: LocalKey, out: Stack) -> None:
+        """Read one plane into ``out`` (y, x) of the plate's dtype; any number of threads may.
+
+        Raises
+        ------
+        PlaneError
+            If its file cannot be read as the plate has it; ``out`` then holds anything.
+        """
         row = self._rows.get(key)
         if row is None:
-            return np.full(plate.shape_yx, self._config.fill_value, plate.dtype)
+            np.copyto(out, self._config.fill_value, casting="unsafe")
+            return
         file = self._manifest.path(row)
         start = time.perf_counter()
         try:
-            plane = _with_retries(
-                lambda: read_plane(
-                    self._root / file, shape_yx=plate.shape_yx, dtype=plate.dtype, file=file
-                )
-            )
+            _with_retries(partial(self._read, row, out))
         except PlaneError as error:
             self._meter.count(Backend.VIRTUAL_WORKSPACE.value, "load", file, start, 0, error)
             raise
-        self.bytes_read += plane.nbytes
-        self._meter.count(Backend.VIRTUAL_WORKSPACE.value, "load", file, start, plane.nbytes)
-        return plane
+        with self._lock:
+            self.bytes_read += out.nbytes
+        self._meter.count(Backend.VIRTUAL_WORKSPACE.value, "load", file, start, out.nbytes)
+
+    def _read(self, row: int, out: Stack) -> None:
+        with self._files.open_plane(row) as opened:
+            opened.read_into(out)
 
     def _words(self, key: LocalKey) -> str:
         """Say which plane, in the instrument's labels."""
@@ -118,7 +141,7 @@ class WellPlanes:
         return format_plane_name(plane)
 
 
-def _with_retries(read: Callable[[], NDArray[np.generic]]) -> NDArray[np.generic]:
+def _with_retries(read: Callable[[], None]) -> None:
     """Try again what a network file system may grant later; a damaged file stays damaged."""
     for delay in RETRY_DELAYS_S:
         try:
@@ -131,8 +154,28 @@ def _with_retries(read: Callable[[], NDArray[np.generic]]) -> NDArray[np.generic
     return read()
 
 
+def reading_threads(resources: Resources, plane_nbytes: int) -> int:
+    """Return how many planes a task reads at once: one for each core that its worker has.
+
+    Each thread holds a plane's compressed bytes: no more threads than hold a few MB together.
+
+    Parameters
+    ----------
+    resources : Resources
+        What the plan may use.
+    plane_nbytes : int
+        Bytes of a plane.
+
+    Examples
+    --------
+    >>> reading_threads(Resources(workers=2, memory_bytes=1, encoders=4), 2_000_000)
+    4
+    """
+    return max(1, min(resources.encoders, 1 + MAX_EXTRA_BYTES // plane_nbytes))
+
+
 class PlaneFeed:
-    """Stacks of the plate's planes in a known order, read one ahead by a thread.
+    """Stacks of the plate's planes in a known order, read one ahead by threads.
 
     Parameters
     ----------
@@ -143,15 +186,17 @@ class PlaneFeed:
 
     Notes
     -----
-    At most one request beyond the one in use is held. Used as a context manager.
+    At most one request beyond the one in use is held. Where several planes cannot be read, the
+    error is that of the first. Used as a context manager.
     """
 
     def __init__(self, planes: WellPlanes, requests: Sequence[Sequence[LocalKey]]) -> None:
         self._planes = planes
         self._requests: Iterator[Sequence[LocalKey]] = iter(requests)
         self._pool: ThreadPoolExecutor | None = None
-        if len(requests) > 1:  # else there is nothing to read ahead
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="hcsflow-read")
+        if len(requests) > 1 or planes.threads > 1:  # else there is nothing to read ahead
+            self._pool = ThreadPoolExecutor(planes.threads, thread_name_prefix="hcsflow-read")
+        planes.expect(key for keys in requests for key in keys)
         self._ahead: Callable[[], Stack] | None = None
         self.seconds_waited = 0.0
 
@@ -167,6 +212,7 @@ class PlaneFeed:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+        self._planes.close()
 
     def take(self) -> Stack:
         """Return the next request's stack (n, y, x) and start on the one after."""
@@ -185,23 +231,22 @@ class PlaneFeed:
             return None
         if self._pool is None:
             return partial(self._read, keys)
-        return self._pool.submit(self._read, keys).result
+        if self._planes.threads == 1:
+            return self._pool.submit(self._read, keys).result
+        stack = self._planes.empty(len(keys))
+        read = self._planes.read
+        under_way = [self._pool.submit(read, *each) for each in zip(keys, stack, strict=True)]
+        return partial(_whole, stack, under_way)
 
     def _read(self, keys: Sequence[LocalKey]) -> Stack:
-        first = self._planes.read(keys[0])
-        if len(keys) == 1:
-            return _frozen(first)[np.newaxis]
-        stack = np.empty((len(keys), *first.shape), first.dtype)
-        stack[0] = first
-        for i, key in enumerate(keys[1:], 1):
-            stack[i] = self._planes.read(key)
+        stack = self._planes.empty(len(keys))
+        for key, plane in zip(keys, stack, strict=True):
+            self._planes.read(key, plane)
         return stack
 
 
-def _frozen(plane: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Make a plane, and what it is a view of, read-only, so that the store need not copy it."""
-    view: Any = plane
-    while type(view) is np.ndarray:
-        view.flags.writeable = False
-        view = view.base
-    return plane
+def _whole(stack: Stack, under_way: list[Future[None]]) -> Stack:
+    """Return a stack once all its planes are read; raise what befell the first that is not."""
+    for reading in under_way:
+        reading.result()
+    return stack

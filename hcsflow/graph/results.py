@@ -47,6 +47,8 @@ class Handover:
         Special outputs that later segments need, likewise.
     committed : Outcome or None
         Of the segments before those of ``uncommitted``, where there are both.
+    positions : tuple of (int, (y, x) or None)
+        Fields and their stage positions in µm, of those fields whose files were read so far.
     """
 
     outcome: Outcome
@@ -54,6 +56,7 @@ class Handover:
     planes: tuple[HandedStack, ...] = ()
     specials: tuple[HandedValue, ...] = ()
     committed: Outcome | None = None
+    positions: tuple[tuple[int, tuple[float, float] | None], ...] = ()
 
 
 def outcome_of(result: Outcome | Handover) -> Outcome:

@@ -7,30 +7,20 @@ from typing import Any
 
 from hcsflow.errors import ContractError
 from hcsflow.graph.planes import kept
-from hcsflow.microscopes import read_stage_positions
+from hcsflow.graph.positions import StagePositions
 from hcsflow.plan import Call, Carried, Group, Plan, StepPlan, agreeing
-from hcsflow.plate import Manifest, PlaneKey
+from hcsflow.plate import PlaneKey
 
 __all__ = ["BuiltinInputs", "SpecialValues"]
-
-Position = tuple[float, float] | None
 
 
 class BuiltinInputs:
     """The special inputs that hcsflow itself provides, for one well."""
 
-    def __init__(self, plan: Plan, manifest: Manifest, well: int) -> None:
+    def __init__(self, plan: Plan, well: int, positions: StagePositions) -> None:
         self._plan = plan
-        self._manifest = manifest
         self._well = well
-        self._positions: list[Position] | None = None
-
-    @property
-    def stage_positions(self) -> list[Position]:
-        """(y, x) of each field's centre in µm, read once from this well's own files."""
-        if self._positions is None:
-            self._positions = read_stage_positions(self._plan.plate, self._manifest, self._well)
-        return self._positions
+        self._positions = positions
 
     def value(self, name: str, group: Group) -> Any:
         """Return a built-in input for one group; lists have one entry per plane."""
@@ -39,7 +29,9 @@ class BuiltinInputs:
             "z_step_um": lambda: self._plan.plate.z_step.um,
             "channel_names": lambda: [c.label for c in self._plan.plate.channels],
             "plane_keys": lambda: [PlaneKey(0, self._well, *key) for key in group.members],
-            "stage_positions_um": lambda: [self.stage_positions[k.field] for k in group.members],
+            "stage_positions_um": lambda: [
+                self._positions.of_field(k.field) for k in group.members
+            ],
         }
         return makers[name]()
 

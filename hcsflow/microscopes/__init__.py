@@ -1,8 +1,10 @@
 """Vendor folder → (Plate, Manifest). Locates, never decodes.
 
 A microscope is a module with ``LOOKS_FOR`` (what its plates hold, in words), ``is_plate_file``
-(whether a file name is one of its own), ``open_plate`` and ``read_stage_positions``. Others join
-by an entry point of the group ``hcsflow.microscopes``.
+(whether a file name is one of its own), ``open_plate`` and ``read_stage_positions``. Where each
+plane's file tells where its field lay, it has ``stage_position`` too (see `position_teller`), so
+that a run opens no file a second time for that. Others join by an entry point of the group
+``hcsflow.microscopes``.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from importlib.metadata import entry_points
 from itertools import islice
 from numbers import Real
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, TypeAlias, cast
 
 from hcsflow.errors import PlateError, PlateNotFoundError, UsageError, nearest
 from hcsflow.plate import Manifest, Plate
@@ -25,11 +27,17 @@ __all__ = [
     "ENTRY_POINT_GROUP",
     "MICROSCOPES",
     "Microscope",
+    "Position",
+    "PositionTeller",
     "checked_pixel_size",
     "open_plate",
     "plate_folder",
+    "position_teller",
     "read_stage_positions",
 ]
+
+Position: TypeAlias = tuple[float, float] | None
+"""(y, x) of a field's centre in µm, y growing downward; None where unknown."""
 
 ENTRY_POINT_GROUP = "hcsflow.microscopes"
 
@@ -61,6 +69,14 @@ class Microscope(Protocol):
         self, plate: Plate, manifest: Manifest, well: int
     ) -> list[tuple[float, float] | None]:
         """Return (y, x) in µm of each field's centre."""
+        ...
+
+
+class PositionTeller(Protocol):
+    """Finds a field's stage position in a plane's description."""
+
+    def __call__(self, description: str, *, file: str) -> Position:
+        """Return (y, x) in µm; None where the description does not tell."""
         ...
 
 
@@ -155,6 +171,25 @@ def read_stage_positions(
         By dense field: the field's centre in µm, y growing downward; None where unknown.
     """
     return _load(plate.microscope).read_stage_positions(plate, manifest, well)
+
+
+def position_teller(plate: Plate) -> PositionTeller | None:
+    """Return what finds a field's stage position in what a plane's file says about itself.
+
+    Parameters
+    ----------
+    plate : Plate
+        As `open_plate` returned it.
+
+    Returns
+    -------
+    callable or None
+        Its microscope's ``stage_position(description, *, file)``, which takes a TIFF's
+        ImageDescription and returns what `read_stage_positions` does for the field of that plane,
+        the first one of the field. None where the microscope's files do not tell.
+    """
+    teller: PositionTeller | None = getattr(_load(plate.microscope), "stage_position", None)
+    return teller
 
 
 def plate_folder(path: Path) -> Path:

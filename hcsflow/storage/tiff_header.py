@@ -8,23 +8,38 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
 from hcsflow.errors import PlaneError
 
-__all__ = ["LZW", "UNCOMPRESSED", "PlaneHeader", "parse_description", "parse_header"]
+__all__ = [
+    "DEFLATE",
+    "LZW",
+    "UNCOMPRESSED",
+    "HeaderMemory",
+    "PlaneHeader",
+    "parse_description",
+    "parse_header",
+]
+
+WINDOW_BYTES = 8192
+"""Read at once: a directory with all its values and a microscope's description, as a rule."""
+
+MAX_WINDOWS = 4
+MAX_REMEMBERED = 64
 
 UNCOMPRESSED = 1
 LZW = 5
+DEFLATE = (8, 32946)
 
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _FILL_ORDER = 256, 257, 258, 259, 266
 _DESCRIPTION, _TEXT_TYPES = 270, (1, 2, 7)
 _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS = 273, 277, 278, 279
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
-_SUBFILE_TYPE, _PLANAR, _SAMPLE_FORMAT = 254, 284, 339
+_SUBFILE_TYPE, _PLANAR, _PREDICTOR, _SAMPLE_FORMAT = 254, 284, 317, 339
 _KNOWN = frozenset(range(_SUBFILE_TYPE, _SAMPLE_FORMAT + 1))
 _REDUCED, _MASK = 1, 4
 
@@ -35,6 +50,7 @@ _UNIT_UM = {2: 25_400.0, 3: 10_000.0}
 _PRINT_UM = 40.0  # 635 dpi and coarser is a printer's resolution, not a microscope's
 
 Tags = dict[int, tuple[float, ...]]
+_Piece = tuple[int, bytes]  # some bytes, and where they lie
 _Entry = tuple[int, int, int, bytes]  # tag, kind of value, how many, the values or their offset
 
 
@@ -42,10 +58,12 @@ class PlaneHeader(NamedTuple):
     """What a TIFF's first directory says about its plane.
 
     ``offsets`` and ``nbytes`` are those of its strips or tiles; ``is_plain`` if they are the
-    pixels themselves, uncompressed and end to end. ``dtype`` is numpy's name, or such as
-    ``"12-bit"`` where numpy has none. ``byteorder`` is ``"<"`` or ``">"``. ``resolution_um`` is
-    the size of a pixel in µm, None where unknown: without a unit, for pixels that are not square,
-    and for the resolutions of printers that many writers put in (72 dpi).
+    pixels themselves, uncompressed and end to end. ``strip_rows`` is the height of all strips but
+    the last, 0 for tiles and what else is not row by row; ``predictor`` is 0 where unclear.
+    ``dtype`` is numpy's name, or such as ``"12-bit"`` where numpy has none. ``byteorder`` is
+    ``"<"`` or ``">"``. ``resolution_um`` is the size of a pixel in µm, None where unknown:
+    without a unit, for pixels that are not square, and for the resolutions of printers that many
+    writers put in (72 dpi).
     """
 
     shape: tuple[int, ...]
@@ -55,19 +73,26 @@ class PlaneHeader(NamedTuple):
     offsets: tuple[int, ...]
     nbytes: tuple[int, ...]
     is_plain: bool
+    strip_rows: int
+    predictor: int
     is_single: bool
     resolution_um: float | None
 
 
 @dataclass(slots=True)
 class _Source:
-    """A file of known size that refuses to be read past its end."""
+    """A file of known size that refuses to be read past its end.
+
+    ``used`` is what was asked for. Beside the size nothing else decides what the parser returns.
+    """
 
     stream: BinaryIO
     file: str
     size: int
     order: str = "<"
     is_big: bool = False
+    used: list[_Piece] = field(default_factory=list)
+    windows: list[_Piece] = field(default_factory=list)
 
     def error(self, reason: str) -> PlaneError:
         hint = "copy the file from the instrument again"
@@ -81,8 +106,25 @@ class _Source:
 
     def bytes_at(self, offset: int, nbytes: int, what: str) -> bytes:
         self.check(offset, nbytes, what)
+        found = self._read(offset, nbytes)
+        if len(found) < nbytes:
+            raise self.error(f"cut short while it was read: {what}")
+        self.used.append((offset, found))
+        return found
+
+    def holds(self, pieces: tuple[_Piece, ...]) -> bool:
+        """Tell whether the file has the same bytes at the same places."""
+        return all(self._read(offset, len(held)) == held for offset, held in pieces)
+
+    def _read(self, offset: int, nbytes: int) -> bytes:
+        """Return bytes of a window, less than asked for at the file's end."""
+        for start, window in self.windows:
+            if start <= offset and offset + nbytes <= start + len(window):
+                return window[offset - start : offset - start + nbytes]
         self.stream.seek(offset)
-        return self.stream.read(nbytes)
+        window = self.stream.read(max(nbytes, WINDOW_BYTES))
+        self.windows = [*self.windows[1 - MAX_WINDOWS :], (offset, window)]
+        return window[:nbytes]
 
     def unpack(self, code: str, offset: int, what: str) -> tuple[int, ...]:
         layout = struct.Struct(self.order + code)
@@ -104,11 +146,73 @@ def parse_header(stream: BinaryIO, file: str) -> PlaneHeader:
     PlaneError
         If it is no TIFF, or is cut short or damaged.
     """
-    source = _Source(stream, file, stream.seek(0, os.SEEK_END))
+    return _parse(_Source(stream, file, stream.seek(0, os.SEEK_END)))
+
+
+class HeaderMemory:
+    """Headers of files that went before, by size, so that one more like them is not parsed.
+
+    A file has the header of another where it is as large, and has the same bytes wherever the
+    parser looked: those are compared, all of them. Anything else is parsed. Only uncompressed
+    files are remembered, since of others hardly two are equally large.
+
+    Examples
+    --------
+    >>> from io import BytesIO
+    >>> import numpy, tifffile
+    >>> file = BytesIO()
+    >>> tifffile.imwrite(file, numpy.zeros((2, 3), "u2"))
+    >>> HeaderMemory().parse(file, "plane.tif").shape
+    (2, 3)
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[tuple[_Piece, ...], PlaneHeader]] = {}
+
+    def parse(self, stream: BinaryIO, file: str) -> PlaneHeader:
+        """Return what `parse_header` returns; any number of threads may ask.
+
+        Parameters
+        ----------
+        stream : binary file
+            Seekable; its position is changed.
+        file : str
+            The file's name for messages.
+
+        Raises
+        ------
+        PlaneError
+            As `parse_header`.
+        """
+        source = _Source(stream, file, stream.seek(0, os.SEEK_END))
+        known = self._known.get(source.size)
+        if known is not None and source.holds(known[0]):
+            return known[1]
+        header = _parse(source)
+        if header.is_plain:
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known = {}
+            self._known[source.size] = _merged(source.used), header
+        return header
+
+
+def _merged(pieces: list[_Piece]) -> tuple[_Piece, ...]:
+    """Join pieces that lie end to end, to compare few long ones."""
+    merged: list[_Piece] = []
+    for offset, held in sorted(pieces):
+        if merged and merged[-1][0] + len(merged[-1][1]) == offset:
+            merged[-1] = merged[-1][0], merged[-1][1] + held
+        else:
+            merged.append((offset, held))
+    return tuple(merged)
+
+
+def _parse(source: _Source) -> PlaneHeader:
     tags, following = _directory(source, _first_offset(source))
     offsets, nbytes = _segments(source, tags)
     shape = _shape(source, tags)
     compression = int(tags.get(_COMPRESSION, (1,))[0])
+    strip_rows = _strip_rows(tags, shape)
     return PlaneHeader(
         shape=shape,
         dtype=_dtype(tags),
@@ -117,10 +221,10 @@ def parse_header(stream: BinaryIO, file: str) -> PlaneHeader:
         offsets=offsets,
         nbytes=nbytes,
         is_plain=compression == UNCOMPRESSED
-        and _STRIP_OFFSETS in tags
-        and len(shape) == 2
-        and tags.get(_FILL_ORDER, (1,))[0] == 1
+        and bool(strip_rows)
         and _is_end_to_end(offsets, nbytes),
+        strip_rows=strip_rows,
+        predictor=_only_value(tags, _PREDICTOR) if _only_value(tags, _COMPRESSION) else 0,
         is_single=_is_single(source, following),
         resolution_um=_resolution_um(tags),
     )
@@ -169,6 +273,8 @@ def _directory(source: _Source, offset: int) -> tuple[Tags, int]:
     for tag, kind, number, raw in entries:
         if tag in _KNOWN and kind in _TYPES and number:
             tags[tag] = _values(source, _TYPES[kind], number, raw)
+        elif tag == _PREDICTOR:
+            tags[tag] = ()  # there is one, and nobody knows which
     return tags, following
 
 
@@ -241,6 +347,20 @@ def _segment_count(source: _Source, tags: Tags, *, is_tiled: bool) -> int:
     across = -(-length // tile[0]) * -(-width // tile[1])
     is_planar = bool(samples) and tags.get(_PLANAR, (1,))[0] == 2
     return int(across) * (samples[0] if is_planar else 1)
+
+
+def _strip_rows(tags: Tags, shape: tuple[int, ...]) -> int:
+    """Return the rows of a strip; 0 where there are none that are rows of whole bytes in order."""
+    is_simple = len(shape) == 2 and tags.get(_FILL_ORDER, (1,))[0] == 1
+    if not is_simple or _STRIP_OFFSETS not in tags or _TILE_OFFSETS in tags:
+        return 0
+    return int(min(tags.get(_ROWS_PER_STRIP, (shape[0],))[0], shape[0]))
+
+
+def _only_value(tags: Tags, tag: int) -> int:
+    """Return a tag's value, 1 by default; 0 where there are several."""
+    values = tags.get(tag, (1,))
+    return int(values[0]) if len(values) == 1 else 0
 
 
 def _is_end_to_end(offsets: tuple[int, ...], nbytes: tuple[int, ...]) -> bool:

@@ -32,6 +32,7 @@ from hcsflow.microscopes.imagexpress.inspection import (
     inspect,
     sample_waves,
 )
+from hcsflow.microscopes.imagexpress.metaseries import parse_metaseries
 from hcsflow.microscopes.imagexpress.planes import (
     Axes,
     Roles,
@@ -57,7 +58,7 @@ from hcsflow.plate.names import plate_labels, well_name
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LOOKS_FOR", "open_plate", "read_stage_positions"]
+__all__ = ["LOOKS_FOR", "open_plate", "read_stage_positions", "stage_position"]
 
 LOOKS_FOR = (
     "ImageXpress: an .HTD file, or TIFFs named "
@@ -361,6 +362,18 @@ def read_stage_positions(
         first_of.setdefault(int(manifest.keys[row, 1]), row)
     rows = [first_of.get(i) for i in range(len(plate.fields))]
     return [None if row is None else _position(manifest, row) for row in rows]
+
+
+def stage_position(description: str, *, file: str) -> tuple[float, float] | None:
+    """Return the stage position that a plane's description tells: (y, x) in µm.
+
+    Raises
+    ------
+    PlateError
+        If its XML declares a document type.
+    """
+    info = parse_metaseries(description, file=file)
+    return None if info is None else info.stage_yx_um
 
 
 def _position(manifest: Manifest, row: int) -> tuple[float, float] | None:

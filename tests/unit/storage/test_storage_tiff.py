@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hcsflow.errors import MissingPlaneError, PlaneError
+from hcsflow.storage import tiff_header
 from hcsflow.storage.tiff import read_header, read_plane
+from hcsflow.storage.tiff_header import HeaderMemory, parse_header
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
@@ -218,3 +221,77 @@ def test_real_planes_equal_tifffile(folder):
         expected = tifffile.imread(path)
         found = read(path, shape=expected.shape, dtype=expected.dtype)
         assert np.array_equal(found, expected), path.name
+
+
+# --- headers that are remembered ----------------------------------------------------------------
+
+
+def parsed(parse, content):
+    """Return a header, or what the error says."""
+    try:
+        return parse(BytesIO(content), "p.tif")
+    except PlaneError as error:
+        return str(error)
+
+
+LIKE_PLAIN = {
+    **{name: WRITERS[name] for name in ("plain", "strips", "big", "big_endian", "described")},
+    "tags_last": {"extratags": [(270, 2, 0, "later " * 50, False)]},
+    "deflate": WRITERS["deflate"],
+}
+
+
+def contents(tmp_path, **options):
+    tifffile.imwrite(tmp_path / "p.tif", picture(), **options)
+    return (tmp_path / "p.tif").read_bytes()
+
+
+@settings(
+    max_examples=4 * settings.default.max_examples,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.sampled_from(sorted(LIKE_PLAIN)),
+    st.lists(st.tuples(st.integers(0, 1600), st.integers(0, 255)), max_size=3),
+    st.integers(0, 40) | st.just(0),
+)
+def test_a_remembered_header_is_that_of_the_file(tmp_path, writer, changes, cut):
+    content = contents(tmp_path, **LIKE_PLAIN[writer])
+    changed = bytearray(content)
+    for at, value in changes:
+        changed[at] = value
+    changed = bytes(changed[: len(changed) - cut])
+    memory = HeaderMemory()
+    assert parsed(memory.parse, content) == parsed(parse_header, content)
+    for one in (changed, content, changed, changed):
+        assert parsed(memory.parse, one) == parsed(parse_header, one)
+
+
+def test_a_file_like_the_one_before_is_not_parsed(tmp_path, monkeypatch):
+    first, second = contents(tmp_path), contents(tmp_path, datetime=None)
+    memory = HeaderMemory()
+    header = memory.parse(BytesIO(first), "1.tif")
+    monkeypatch.setattr(tiff_header, "_directory", None)
+    assert memory.parse(BytesIO(second[:-7200] + 7200 * b"\7"), "2.tif") is header
+    with pytest.raises(TypeError):
+        memory.parse(BytesIO(first + b"\0"), "3.tif")
+
+
+def test_few_headers_are_remembered(tmp_path):
+    memory = HeaderMemory()
+    for number in range(3 * tiff_header.MAX_REMEMBERED):
+        memory.parse(BytesIO(contents(tmp_path) + number * b"\0"), "p.tif")
+        assert len(memory._known) <= tiff_header.MAX_REMEMBERED
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_plane_is_read_into_what_is_given(tmp_path, writer):
+    tifffile.imwrite(tmp_path / "p.tif", picture(), **WRITERS[writer])
+    stack = np.zeros((3, 60, 70), np.uint16)
+    given = stack[1]
+    found = read_plane(
+        tmp_path / "p.tif", shape_yx=(60, 70), dtype="uint16", file="p.tif", out=given
+    )
+    assert found is given
+    assert np.array_equal(stack[1], picture())
+    assert not stack[::2].any()
