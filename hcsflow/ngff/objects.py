@@ -100,7 +100,7 @@ def require_encodable(array: ArrayLayout) -> None:
     raise PlanRefusedError(
         f"array {array.path!r}: an object of {array.shards or array.chunks} {array.dtype} has "
         f"{_object_bytes(array)} bytes, in NGFF 0.4 {array.codec.name} encodes {limit} at most",
-        hint="choose chunk_strategy (--chunks) adaptive or file, or NGFF 0.5 (--ngff 0.5)",
+        hint="choose chunk_strategy (--chunks) adaptive, or NGFF 0.5 (--ngff 0.5)",
     )
 
 
