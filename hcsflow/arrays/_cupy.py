@@ -24,9 +24,10 @@ def from_host(array: NDArray[Any], device: int | str | None) -> Any:
     number = _device_number(device)
     if array.dtype.kind not in "biufc":
         raise MemoryConversionError("numpy", "cupy", "asarray", f"no dtype {array.dtype}")
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)  # cupy has no other
     try:
         with cupy.cuda.Device(number):
-            return cupy.asarray(array)
+            return cupy.asarray(native)
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise MemoryConversionError("numpy", "cupy", "asarray", str(error)) from error
 
@@ -52,8 +53,11 @@ def place(array: Any, device: int | str | None) -> Any:
     number = _device_number(device)
     if number is None or array.device.id == number:
         return array
-    with cupy.cuda.Device(number):
-        return cupy.array(array)
+    try:
+        with cupy.cuda.Device(number):
+            return cupy.array(array)
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise MemoryConversionError("cupy", "cupy", f"device {number}", str(error)) from error
 
 
 def _device_number(device: int | str | None) -> int | None:

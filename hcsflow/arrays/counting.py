@@ -14,7 +14,14 @@ from hcsflow.arrays.convert import conversion_path, convert
 from hcsflow.arrays.families import address_of, lies_on_device, nbytes_of
 from hcsflow.arrays.libraries import memory_type_of
 
-__all__ = ["ArrayCounts", "OomRecord", "convert_planned", "count_arrays", "note_oom"]
+__all__ = [
+    "ArrayCounts",
+    "OomRecord",
+    "convert_planned",
+    "count_arrays",
+    "note_conversion",
+    "note_oom",
+]
 
 Kind = Literal["zero-copy", "copy", "host round trip"]
 Rung = Literal["free", "halve", "cpu"]
@@ -111,6 +118,13 @@ def note_oom(record: OomRecord) -> None:
         counts.oom.append(record)
 
 
+def note_conversion(kind: Kind, nbytes: int) -> None:
+    """Count a conversion."""
+    for counts in _counting.get():
+        counts.conversions[kind] += 1
+        counts.nbytes[kind] += nbytes
+
+
 def convert_planned(array: Any, target: str, *, device: int | str | None = None) -> Any:
     """Return an array in another memory type by the way that the plan shows, counting it.
 
@@ -141,11 +155,8 @@ def convert_planned(array: Any, target: str, *, device: int | str | None = None)
     result = convert(result, target, device=device)
     if result is array:
         return array
-    if active := _counting.get():
-        kind, nbytes = _kind(array, result, hops=len(path) - 1), nbytes_of(array) or 0
-        for counts in active:
-            counts.conversions[kind] += 1
-            counts.nbytes[kind] += nbytes
+    if _counting.get():
+        note_conversion(_kind(array, result, hops=len(path) - 1), nbytes_of(array) or 0)
     return result
 
 

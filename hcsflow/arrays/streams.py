@@ -1,4 +1,6 @@
-"""One CUDA stream per thread, so that the steps of two threads run beside each other on a GPU.
+"""CUDA streams of each thread, so that the steps of two threads run beside each other on a GPU.
+
+A thread has one that computes and one that copies, on each device that it uses.
 
 cupy and torch queue work on a current stream, by default one for all threads. jax and tensorflow
 order their own work; OpenCL's copies wait. Imports nothing and touches no GPU that is not in use.
@@ -15,7 +17,7 @@ from typing import Any, Protocol
 from hcsflow.arrays.families import lies_on_device
 from hcsflow.arrays.libraries import find_memory_type
 
-__all__ = ["thread_streams", "wait_for"]
+__all__ = ["copy_stream", "thread_streams", "wait_for"]
 
 
 class _Streams(Protocol):
@@ -74,10 +76,10 @@ _LIBRARIES: dict[str, _Streams] = {"cupy": _Cupy(), "torch": _Torch()}
 
 
 class _Local(threading.local):
-    """A thread's streams by library and device; they go with the thread."""
+    """A thread's streams by library, device and use; they go with the thread."""
 
     def __init__(self) -> None:
-        self.streams: dict[tuple[str, int], Any] = {}
+        self.streams: dict[tuple[str, int, str], Any] = {}
 
 
 _local = _Local()
@@ -135,8 +137,16 @@ def _live() -> list[tuple[str, Any]]:
     ]
 
 
-def _stream(name: str, cuda: Any) -> Any:
-    key = name, _LIBRARIES[name].device(cuda)
+def copy_stream(name: str) -> Any:
+    """Return this thread's stream for copies of cupy's or torch's current device.
+
+    Nothing waits for it: who gives it work says after what, and waits by an event.
+    """
+    return _stream(name, sys.modules[name].cuda, "copy")
+
+
+def _stream(name: str, cuda: Any, use: str = "compute") -> Any:
+    key = name, _LIBRARIES[name].device(cuda), use
     if key not in _local.streams:
         _local.streams[key] = _LIBRARIES[name].open(cuda)
     return _local.streams[key]

@@ -21,9 +21,9 @@ __all__ = ["VariantChooser"]
 class VariantChooser:
     """Finds the functions of one step's chains.
 
-    Of the catalogue's functions it takes the variants that convert least in all, unless the output
-    holds results already: then those that made them, so that wells stay alike whatever machine
-    goes on.
+    Of the catalogue's functions it takes those for GPUs where the resources hold one, else the
+    variants that convert least in all. Where the output holds results already it takes those that
+    made them, so that wells stay alike whatever machine goes on.
 
     Parameters
     ----------
@@ -75,7 +75,9 @@ class VariantChooser:
         earlier = self._recorded.get(name)
         if earlier:
             return [self._kept(name, earlier.pop(0), types)]
-        return [each for each in types if self._is_usable(each)] or list(types[:1])
+        usable = [each for each in types if self._is_usable(each)]
+        on_gpu = [each for each in usable if LIBRARIES[each].needs_gpu]  # none without a GPU
+        return on_gpu or usable or list(types[:1])
 
     def _kept(self, name: str, memory_type: str, types: tuple[str, ...]) -> str:
         if memory_type in types and self._is_usable(memory_type):

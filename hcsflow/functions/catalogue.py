@@ -78,6 +78,15 @@ _TORCH = (
     "threshold_fixed",
 )
 
+_CUPY = (
+    *_TORCH,
+    "count_objects",
+    "label_objects",
+    "subtract_background",
+    "threshold_otsu",
+    "white_tophat",
+)
+
 Variants = Mapping[str, str]
 
 
@@ -113,6 +122,8 @@ def _own() -> dict[str, dict[str, str]]:
     }
     for name in _TORCH:
         table[name]["torch"] = f"hcsflow.functions.by_torch:{name}"
+    for name in _CUPY:
+        table[name]["cupy"] = f"hcsflow.functions.by_cupy:{name}"
     return table
 
 
@@ -173,7 +184,7 @@ def memory_types_of(name: str) -> tuple[str, ...]:
     Examples
     --------
     >>> memory_types_of("gaussian_filter")
-    ('numpy', 'torch')
+    ('numpy', 'torch', 'cupy')
     """
     variants = _variants(name)
     return tuple(sorted(variants, key=lambda memory_type: memory_type != "numpy"))

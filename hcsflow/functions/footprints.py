@@ -12,7 +12,7 @@ from hcsflow.functions.planes import Plane
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SHAPES", "close_plane", "footprint", "open_plane"]
+__all__ = ["SHAPES", "close_plane", "footprint", "octagon_run", "open_plane"]
 
 SHAPES = ("disk", "octagon", "square")
 """``disk``: x² + y² ≤ r², as `skimage.morphology.disk`. ``octagon``: nearly regular, of the same
@@ -31,12 +31,23 @@ def _parts(radius: int, shape: str) -> list[NDArray[np.uint8]]:
         return [(x * x + y * y <= radius * radius).astype(np.uint8)]
     if shape != "octagon":
         raise ValueError(f"shape must be one of {', '.join(SHAPES)}; got {shape!r}")
-    # Sides of equal length: half of the square is √2 times half of a diagonal's run. The square
-    # must be at least 3 × 3, or the diagonals alone would leave a chequerboard of holes.
-    run = min(round(radius / (2 + 2**0.5)), max(radius - 1, 0) // 2)
+    run = octagon_run(radius)
     square = _parts(radius - 2 * run, "square")
     line = np.eye(2 * run + 1, dtype=np.uint8)
     return [*square, line, np.ascontiguousarray(line[:, ::-1])] if run else square
+
+
+def octagon_run(radius: int) -> int:
+    """Return how far an octagon's two diagonals reach, in pixels; a square reaches the rest.
+
+    Examples
+    --------
+    >>> octagon_run(25)
+    7
+    """
+    # Sides of equal length: half of the square is √2 times half of a diagonal's run. The square
+    # must be at least 3 × 3, or the diagonals alone would leave a chequerboard of holes.
+    return min(round(radius / (2 + 2**0.5)), max(radius - 1, 0) // 2)
 
 
 def footprint(radius: int, shape: str = "disk") -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from hcsflow.arrays import MEMORY_TYPES, memory_type_of
 from hcsflow.arrays.conversions import DTYPES, HOLDS, Conversion, Place, conversion
+from hcsflow.arrays.families import lies_on_device
 from hcsflow.arrays.libraries import adapter_of, dtype_name, is_installed
 from hcsflow.errors import MemoryConversionError
 
@@ -85,6 +86,8 @@ def address_of(array: Any) -> int | None:
 
 def values_of(array: Any) -> Any:
     """Return an array's values as nested lists of Python numbers."""
+    if memory_type_of(array) == "jax" and lies_on_device(array):
+        array = array.copy()  # of what was read once from a device jax keeps the values
     return (array if hasattr(array, "tolist") else array.numpy()).tolist()
 
 
@@ -197,6 +200,7 @@ def overwrite(array: Any) -> bool:
     if name == "numpy" and not array.flags.writeable:
         return False
     array[...] = array == 0
+    values_of(array)  # waits for a device, which another library would not
     return True
 
 

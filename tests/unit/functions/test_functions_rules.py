@@ -32,7 +32,17 @@ MASKS = {name for name in names() if name.startswith("binary_")} | {
 RETURNED = {"count_objects", "measure_objects", "measure_quality"}
 """Functions that return the very stack they were given."""
 
-VARIANTS = [(name, kind) for name in names() for kind in entry(name).variants]
+ALL = [(name, kind) for name in names() for kind in entry(name).variants]
+
+
+def _marked(pairs):
+    return [
+        pytest.param(name, kind, marks=[pytest.mark.gpu] if kind == "cupy" else [])
+        for name, kind in pairs
+    ]
+
+
+VARIANTS = _marked(ALL)
 
 
 def _stack(dtype="uint16", planes=3, shape=(40, 56)):
@@ -53,6 +63,8 @@ def _input(name, dtype="uint16", planes=3, shape=(40, 56)):
 def _call(name, kind, stack, **more):
     if not is_installed(kind):
         pytest.skip(f"{kind} is not installed")
+    if kind == "cupy" and not pytest.importorskip(kind).cuda.is_available():
+        pytest.skip("there is no CUDA device")
     parameters = {**REQUIRED.get(name, {}), **more}
     if name == "flat_field":
         parameters["profile"] = np.resize(parameters["profile"], stack.shape[1:])
@@ -104,7 +116,7 @@ def test_the_memory_layout_does_not_matter(name, kind):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [(name, kind) for name, kind in VARIANTS if contract_of(find(name, kind)).per_slice],
+    _marked((name, kind) for name, kind in ALL if contract_of(find(name, kind)).per_slice),
 )
 def test_a_per_slice_function_treats_each_plane_alone(name, kind):
     stack = _input(name)
