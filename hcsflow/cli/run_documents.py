@@ -72,6 +72,14 @@ class UnitFigures(Part):
     steps: list[StepForecast]
 
 
+class OutputFigures(Part):
+    """What one output takes on disk, by its wells measured."""
+
+    output: str = Field(description='"" is the final one.')
+    wells_measured: int
+    stored_bytes: int = Field(description="Of all wells of the plan.")
+
+
 class ForecastPart(Part):
     """What a run will come to, by what was measured."""
 
@@ -86,6 +94,25 @@ class ForecastPart(Part):
     peak_bytes: int = Field(description="Of the worst task measured; 0 where unknown.")
     projected_bytes: int
     steps: list[StepForecast]
+    outputs: list[OutputFigures] = Field(description="Those that were measured.")
+
+
+class SizePart(Part):
+    """What one output will take on disk, all wells of the plan."""
+
+    output: str = Field(description='"" is the final one.')
+    store: str
+    codec: str = Field(description="Of its image and its labels, in words.")
+    objects: int = Field(description="Files with pixels: chunks, shards or TIFF files.")
+    documents: int = Field(description="Documents and tables beside them in the plate.")
+    raw_bytes: int = Field(description="Pixels, uncompressed.")
+    stored_bytes: int = Field(description="Expected on disk.")
+    low_bytes: int
+    high_bytes: int
+    basis: Literal["run", "probe", "typical"] = Field(
+        description="Wells measured, or what is typical of codec and pixels."
+    )
+    wells_measured: int
 
 
 class SegmentPart(Part):
@@ -108,7 +135,11 @@ class PlanDocument(Part):
     tasks: int
     objects: int
     objects_per_well: int
-    raw_bytes: int
+    documents: int = Field(description="Documents and tables in the plates; objects come besides.")
+    raw_bytes: int = Field(description="Pixels of all outputs, uncompressed.")
+    stored_bytes: int = Field(description="Expected on disk, all outputs.")
+    outputs: list[SizePart]
+    free_bytes: int | None = Field(description="Of the output's disk; null where unknown.")
     projected_bytes_per_task: int
     workers: int
     memory_bytes_per_worker: int

@@ -124,6 +124,8 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
 
         prestart()  # processes start while the plan is compiled
     compiled = compile_request(request, fresh=fresh)
+    for warning in compiled.room_warnings():
+        err().print(f"warning: {warning}", soft_wrap=True)
     done = _run_shown(
         compiled,
         _absolute(

@@ -284,7 +284,7 @@ def _codec(config: ZarrConfig, kind: str) -> Codec:
     if config.compressor is ZarrCompressor.NONE:
         return Codec("none", cname="", level=0, shuffle=False)
     if kind == "label":
-        # shuffled, labels take twice the space
+        # shuffled, labels take two and a half times the space
         if is_v2:
             return Codec("blosc", cname="zstd", level=1, shuffle=False)
         return Codec("zstd", cname="", level=1, shuffle=False)

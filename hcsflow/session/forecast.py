@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hcsflow.execute.estimates import Estimates, StepEstimate, read_estimates, seconds_for
 from hcsflow.execute.resume import Ledger
@@ -13,7 +13,26 @@ from hcsflow.plan import Plan
 from hcsflow.session.plan import UNKNOWN_TIME
 from hcsflow.view.html import format_time
 
-__all__ = ["Forecast", "forecast_of", "known_forecast"]
+__all__ = ["Forecast", "OutputForecast", "forecast_of", "known_forecast"]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputForecast:
+    """What one output will take on disk, by its wells measured.
+
+    Parameters
+    ----------
+    output : str
+        "" is the final one.
+    wells_measured : int
+        Wells of it that were measured.
+    stored_bytes : int
+        Of all the plan's wells.
+    """
+
+    output: str
+    wells_measured: int
+    stored_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +55,11 @@ class Forecast:
         Largest measured peak of a task, 0 where unknown, and what the plan projects.
     steps : tuple of StepEstimate
         Of a typical well.
+    outputs : tuple of OutputForecast
+        Those that were measured.
     """
 
-    source: str
+    source: Literal["run", "probe"]
     wells_measured: int
     wells_left: int
     workers: int
@@ -49,6 +70,7 @@ class Forecast:
     peak_bytes: int
     projected_bytes: int
     steps: tuple[StepEstimate, ...]
+    outputs: tuple[OutputForecast, ...]
 
     def summary(self) -> dict[str, Any]:
         """Return the figures as a document's part."""
@@ -94,7 +116,7 @@ def forecast_of(plan: Plan, estimates: Estimates, todo: dict[str, tuple[str, ...
     workers = max(1, plan.resources.workers)
     found = units.values()
     return Forecast(
-        source=estimates.source,
+        source="probe" if estimates.source == "probe" else "run",
         wells_measured=max((unit.wells for unit in found), default=0),
         wells_left=sum(map(bool, todo.values())),
         workers=workers,
@@ -105,6 +127,10 @@ def forecast_of(plan: Plan, estimates: Estimates, todo: dict[str, tuple[str, ...
         peak_bytes=max((unit.peak_bytes for unit in found), default=0),
         projected_bytes=plan.projected_bytes,
         steps=tuple(_joined(step for unit in found for step in unit.steps)),
+        outputs=tuple(
+            OutputForecast(name, unit.wells, len(plan.wells) * unit.bytes_written)
+            for name, unit in units.items()
+        ),
     )
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcsflow.compiler import compile_plan, explain
+from hcsflow.compiler.budget import fit_encoders
 from hcsflow.compiler.inputs import Granularity
 from hcsflow.config import InputIdentity
 from hcsflow.execute.clusterplan import ClusterRequest
 from hcsflow.execute.probe import probe_machine
 from hcsflow.execute.profiles import Profile, find_profile
 from hcsflow.execute.resume import Ledger, SegmentShare, shares_of
-from hcsflow.execute.select import fitted_resources, largest_resources
+from hcsflow.execute.select import IDLE_BYTES, fitted_resources, largest_resources
 from hcsflow.journal import ControlFolder, Event
 from hcsflow.pipeline import FunctionStep, Pipeline
 from hcsflow.plan import Plan as FrozenPlan
@@ -25,6 +26,7 @@ from hcsflow.session.contents import known_by_contents
 from hcsflow.session.declared import check_profile, declared_pipeline, output_of, settled_for
 from hcsflow.session.recorded import recorded_variants
 from hcsflow.session.settings import Given, Settled
+from hcsflow.session.sizes import StoredSize, free_bytes, room_warnings, stored_sizes, total_lines
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -79,14 +81,19 @@ class Plan:
         chosen = [f"  {setting}, from {setting.origin}" for setting in self.settled.chosen()]
         lines = [explain(self.frozen), *(["settings", *chosen] if chosen else [])]
         told = [UNKNOWN_TIME] if forecast is None else list(forecast.lines())
-        lines += [*self._totals(), *self._shares()]
+        sizes = stored_sizes(self.frozen, forecast)
+        lines += ["in all", *(f"  {line}" for line in total_lines(self.frozen, sizes))]
+        lines += [*(f"warning: {text}" for text in self.room_warnings(sizes)), *self._shares()]
         return "\n".join([*lines, "time", *(f"  {line}" for line in told)])
 
     def segments(self) -> tuple[SegmentShare, ...]:
         """Return, by segment, of how many wells the output holds its work, and what is to do."""
+        return shares_of(self.frozen, self._todo())
+
+    def _todo(self) -> dict[str, tuple[str, ...]]:
+        """Return the segments to run of each well."""
         ledger = Ledger(self.frozen, self.output)
-        wells = self.frozen.wells
-        return shares_of(self.frozen, {well: ledger.segments_to_run(well) for well in wells})
+        return {well: ledger.segments_to_run(well) for well in self.frozen.wells}
 
     def _shares(self) -> list[str]:
         """Say what the output holds already; nothing where it is new."""
@@ -94,17 +101,17 @@ class Plan:
             return []
         return ["already there", *(f"  {share}" for share in self.segments())]
 
-    def _totals(self) -> list[str]:
-        """Return tasks, objects and bytes of the whole plate, and the worst task, as lines."""
-        plan = self.frozen
-        pixels = len(plan.wells) * sum(write.raw_bytes_per_well for write in plan.writes) / 1e6
-        counts = f"{plan.num_tasks} tasks, {plan.num_objects} objects"
-        worst = max(plan.steps, key=lambda step: step.projected_bytes)
-        return [
-            "in all",
-            f"  {counts}, {pixels:.0f} MB uncompressed",
-            f"  the worst task needs {worst.projected_bytes / 1e6:.0f} MB, at step {worst.name}",
-        ]
+    def sizes(self) -> tuple[StoredSize, ...]:
+        """Return what each output will take on disk, and by what that is known."""
+        return stored_sizes(self.frozen, self.forecast())
+
+    def room_warnings(self, sizes: tuple[StoredSize, ...] | None = None) -> tuple[str, ...]:
+        """Return a warning where what is to do is expected to overfill the output's disk.
+
+        ``sizes`` takes the place of `sizes`', for example those after a probe.
+        """
+        expected = self.sizes() if sizes is None else sizes
+        return room_warnings(self.frozen, expected, self._todo(), free=free_bytes(self.output))
 
     def forecast(self) -> Forecast | None:
         """Return what a run will come to, by what earlier runs on the output measured.
@@ -163,7 +170,7 @@ class Plan:
         """
         plan = self.frozen
         known = forecast or self.forecast()
-        writes = len(plan.wells)
+        sizes = stored_sizes(plan, known)
         return {
             "schema": plan.schema,
             "pipeline": plan.pipeline,
@@ -187,7 +194,11 @@ class Plan:
             "tasks": plan.num_tasks,
             "objects": plan.num_objects,
             "objects_per_well": sum(w.objects_per_well for w in plan.writes),
-            "raw_bytes": writes * sum(w.raw_bytes_per_well for w in plan.writes),
+            "documents": sum(size.documents for size in sizes),
+            "raw_bytes": sum(size.raw_bytes for size in sizes),
+            "stored_bytes": sum(size.stored_bytes for size in sizes),
+            "outputs": [size.summary() for size in sizes],
+            "free_bytes": free_bytes(self.output),
             "projected_bytes_per_task": plan.projected_bytes,
             "workers": plan.resources.workers,
             "memory_bytes_per_worker": plan.resources.memory_bytes,
@@ -195,7 +206,7 @@ class Plan:
             "segments": [asdict(share) for share in self.segments()],
             "forecast": None if known is None else known.summary(),
             "settings": [asdict(setting) for setting in self.settled.chosen()],
-            "warnings": list(plan.warnings),
+            "warnings": [*plan.warnings, *self.room_warnings(sizes)],
         }
 
     def to_delayed(self) -> Delayed:
@@ -381,6 +392,7 @@ def compile(  # noqa: A001, PLR0913 - hf.compile is the public name
     if profile is not None:
         request = ClusterRequest(len(frozen.wells), frozen.projected_bytes, asked)
         frozen = frozen.replace(resources=fitted_resources(profile, machine, request))
+        frozen = fit_encoders(frozen, frozen.resources.memory_bytes - IDLE_BYTES)
     if settings.input_identity is InputIdentity.CONTENT:
         frozen = known_by_contents(frozen, plate.manifest)
     return Plan(frozen, plate.manifest, Path(plate.path), output, settled, profile)
