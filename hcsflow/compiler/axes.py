@@ -98,15 +98,15 @@ def _values(component: str, planes: PlaneSet) -> set[int]:
 def _check_complete(step: StepPlan, planes: PlaneSet, plate: Plate) -> None:
     """Refuse stacks over channels and the like whose z ranges differ, unless ragged."""
     varying = set(step.variable_components)
-    if varying <= {"z"}:
+    if varying == {"z"}:
         return
     for branch in step.branches:
         for call in branch.calls:
             declared = contract_of(call.func)
-            if not isinstance(declared.z_out, str) and varying != {"z"}:
+            if not isinstance(declared.z_out, str):
                 raise PlanRefusedError(
                     f"step {step.name!r}: a new z axis needs stacks of z alone, not of "
-                    f"{', '.join(step.variable_components)}"
+                    f"{', '.join(step.variable_components) or 'one plane'}"
                 )
     if all(contract_of(c.func).ragged for b in step.branches for c in b.calls):
         return

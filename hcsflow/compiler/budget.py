@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 
 from hcsflow.compiler.inputs import Declared
@@ -9,7 +10,7 @@ from hcsflow.compiler.needs import Needs, device_bytes, needs_of
 from hcsflow.errors import PlanRefusedError
 from hcsflow.plan import Plan, Resources, Segment, StepPlan
 
-__all__ = ["budget"]
+__all__ = ["budget", "fit_encoders"]
 
 STACKS = "stack fewer planes at a time (variable_components)"
 ADVICE = {
@@ -19,12 +20,12 @@ ADVICE = {
     "working": STACKS,
     "outputs": STACKS,
     "encoding": STACKS,
-    "objects": "choose chunk_strategy (--chunks) adaptive or file, or NGFF 0.5 (--ngff 0.5)",
+    "objects": "choose chunk_strategy (--chunks) adaptive, or NGFF 0.5 (--ngff 0.5)",
 }
 """What makes each part of a task's memory smaller."""
 
 
-def budget(plan: Plan, _declared: Declared) -> Plan:
+def budget(plan: Plan, _declared: Declared | None) -> Plan:
     """Project each task's peak memory above an idle worker, and that of devices.
 
     Counted are, while a step runs: inputs (the plate's planes of one turn, what another task
@@ -51,6 +52,28 @@ def budget(plan: Plan, _declared: Declared) -> Plan:
         if peak > plan.resources.memory_bytes:
             raise _too_large(plan, segment, steps[worst], needs[worst])
     return plan.replace(steps=tuple(steps), segments=tuple(done))
+
+
+def fit_encoders(plan: Plan, memory_bytes: int) -> Plan:
+    """Give a plan as many of its encoders as fit into a worker's memory, and project it anew.
+
+    One encoder's planes are counted in any plan: idle cores never have one refused.
+
+    Parameters
+    ----------
+    plan : Plan
+        Projected with one encoder.
+    memory_bytes : int
+        What a task may use above an idle worker.
+    """
+    resources = plan.resources
+    while resources.encoders > 1:
+        unlimited = replace(resources, memory_bytes=sys.maxsize)
+        projected = budget(plan.replace(resources=unlimited), None)
+        if projected.projected_bytes <= memory_bytes:
+            return projected.replace(resources=resources)
+        resources = replace(resources, encoders=resources.encoders // 2)
+    return plan.replace(resources=resources)
 
 
 def _too_large(plan: Plan, segment: Segment, step: StepPlan, needs: Needs) -> PlanRefusedError:

@@ -60,9 +60,11 @@ def _step(step: StepPlan) -> str:
     )
     roads = dict.fromkeys(" → ".join(road) for road in roads_of(step) if len(road) > 1)
     extra = f"; arrays {' | '.join(roads)} in each group" if roads else ""
+    stacks = ", ".join(step.variable_components)
     return (
-        f"{step.index + 1}. {step.name}: {' | '.join(functions)} over "
-        f"{', '.join(step.variable_components)}; {step.num_calls} calls a well; "
+        f"{step.index + 1}. {step.name}: {' | '.join(functions)} "
+        f"{f'over {stacks}' if stacks else 'plane by plane'}; "
+        f"{step.num_calls} calls a well; "
         f"{step.read_backend} → {step.write_backend}; "
         f"{_planes(step.output)}; {step.projected_bytes / 1e6:.0f} MB{extra}"
     )

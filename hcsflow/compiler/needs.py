@@ -19,11 +19,8 @@ UINT32 = 4
 INT64 = 8
 """Labels as functions may return them, which is how they are handed on."""
 
-LABEL_COPIES = 2
-"""A label stack as made, and as numbered for storing."""
-
 ENCODER_PLANES = 3
-"""Planes held while one is written: itself, its smaller levels, its encoded bytes."""
+"""Planes held for each that is written: itself, its smaller levels, its encoded bytes."""
 
 DECODER_PLANES = 2
 """Planes held while one of a checkpoint is read: itself and its encoded bytes."""
@@ -100,6 +97,7 @@ def needs_of(plan: Plan, segment: Segment) -> Iterator[tuple[StepPlan, Needs]]:
     ahead = _read_ahead(readers)
     handed = _handed_over(plan, segment) + _values_read(plan, segment)
     passed_on = _passed_on(plan, segment)
+    encoding_ahead = _encoding_ahead(plan, steps)
     for step in steps:
         yield (
             step,
@@ -111,7 +109,9 @@ def needs_of(plan: Plan, segment: Segment) -> Iterator[tuple[StepPlan, Needs]]:
                 + _working(plan, step)
                 + _libraries(plan),
                 outputs=_result(plan, step, steps, segment) + passed_on,
-                encoding=_encoding(plan, step) + _values_stored(plan, segment, step),
+                encoding=_encoding(plan, step)
+                + encoding_ahead
+                + _values_stored(plan, segment, step),
                 objects=objects,
             ),
         )
@@ -314,5 +314,23 @@ def _encoding(plan: Plan, step: StepPlan) -> int:
     if any(write.step == step.index for write in plan.writes):
         nbytes += ENCODER_PLANES * plane_nbytes(step.output)
     labels = sum(target.kind == "labels" for target in step.special_outputs)
-    planes = ENCODER_PLANES + LABEL_COPIES * _largest(step)
+    planes = ENCODER_PLANES + _largest(step)
     return nbytes + labels * planes * prod(step.output.shape_yx) * UINT32
+
+
+def _encoding_ahead(plan: Plan, steps: Sequence[StepPlan]) -> int:
+    """Return the bytes of planes that wait for several encoders, the largest of a well's."""
+    waiting = plan.resources.encoders if plan.resources.encoders > 1 else 0
+    stored = {write.step for write in plan.writes}
+    planes = [(plane_nbytes(s.output), s.output.num_planes) for s in steps if s.index in stored]
+    planes += [
+        (prod(step.output.shape_yx) * UINT32, step.output.num_planes)
+        for step in steps
+        for target in step.special_outputs
+        if target.kind == "labels"
+    ]
+    nbytes = 0
+    for size, count in sorted(planes, reverse=True):
+        nbytes += ENCODER_PLANES * min(waiting, count) * size
+        waiting -= min(waiting, count)
+    return nbytes

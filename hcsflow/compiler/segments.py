@@ -10,11 +10,12 @@ from itertools import count
 from hcsflow.compiler.fingerprints import step_fingerprint
 from hcsflow.compiler.inputs import Declared
 from hcsflow.plan import Carried, Group, Plan, Segment, StepPlan, groups_of, in_turns
+from hcsflow.plate import COMPONENTS
 
 __all__ = ["segments"]
 
-LOOPABLE = ("field", "timepoint")
-"""Components that a well's task may run over one at a time."""
+LOOPABLE = COMPONENTS
+"""Components that a well's task may run over one at a time: all, in the order of its planes."""
 
 
 def segments(plan: Plan, declared: Declared) -> Plan:

@@ -17,15 +17,13 @@ def plane_nbytes(planes: PlaneSet) -> int:
     return prod(planes.shape_yx) * np.dtype(planes.dtype).itemsize
 
 
-def _turns(planes: PlaneSet, segment: Segment) -> int:
-    """Return how many turns of a segment's loop share out a well's planes."""
-    counts = {"field": len(planes.fields), "timepoint": len(planes.timepoints)}
-    return max(1, prod(counts[c] for c in segment.loop))
-
-
 def turn_nbytes(planes: PlaneSet, segment: Segment) -> int:
-    """Return the bytes of the planes of one turn."""
-    return planes.num_planes * plane_nbytes(planes) // _turns(planes, segment)
+    """Return the bytes of the planes of the largest turn of a segment's loop."""
+    stacks = [1 if "z" in segment.loop else len(heights) for heights in planes.z]
+    count = max(stacks) if "channel" in segment.loop else sum(stacks)
+    for component, indices in (("field", planes.fields), ("timepoint", planes.timepoints)):
+        count *= 1 if component in segment.loop else len(indices)
+    return count * plane_nbytes(planes)
 
 
 def is_read_on(producer: StepPlan, now: StepPlan, steps: Sequence[StepPlan]) -> bool:

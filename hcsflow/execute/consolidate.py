@@ -104,7 +104,9 @@ def _batches(
     """Yield the wells' rows, some wells at a time, so that row groups have a useful size."""
     held: list[pa.Table] = []
     for path, well in zip(files, wells, strict=True):
-        held.append(_conform(pq.read_table(path), schema, {"plate": plan.plate.name, "well": well}))
+        with pq.ParquetFile(path) as file:  # `pq.read_table` would load pandas for it
+            rows = file.read()
+        held.append(_conform(rows, schema, {"plate": plan.plate.name, "well": well}))
         if sum(part.num_rows for part in held) >= GROUP_ROWS:
             yield pa.concat_tables(held).combine_chunks()
             held = []

@@ -37,6 +37,9 @@ __all__ = [
 IDLE_BYTES = 256 << 20
 """Allowance for a worker's interpreter and libraries (measured 160–210 MB)."""
 
+MAX_ENCODERS = 8
+"""More encode faster than a task makes planes and one thread writes them: 5 GB/s."""
+
 
 def default_workers(*, cores: int, wells: int, memory_bytes: int, projected_bytes: int) -> int:
     """Return min(cores, wells, RAM ÷ projected peak), at least 1.
@@ -265,7 +268,21 @@ def fitted_resources(profile: Profile, probe: Probe, request: ClusterRequest) ->
         # As many as were asked for, also where there are fewer wells just now.
         many = replace(request, wells=max(request.workers or 0, request.wells))
         offer = select_cluster(local, probe, many)
-    return _resources(offer, offer.memory_bytes)
+    encoders = _encoders(profile, probe, offer, wells=request.wells)
+    return replace(_resources(offer, offer.memory_bytes), encoders=encoders)
+
+
+def _encoders(profile: Profile, probe: Probe, offer: ClusterPlan, wells: int) -> int:
+    """Return how many cores each worker has for encoding: its own, and those that are idle.
+
+    Only of workers on this machine it is known what they share.
+    """
+    if offer.kind == "serial":
+        return 1
+    cores = 0
+    if isinstance(profile, (LocalProfile, CudaProfile)):
+        cores = probe.cores // max(1, min(offer.workers or 1, wells))
+    return min(max(cores, offer.threads_per_worker), MAX_ENCODERS)
 
 
 def _known(profile: LocalProfile | AddressProfile) -> LocalProfile:

@@ -12,6 +12,7 @@ import numpy as np
 from hcsflow.arrays import memory_type_of, stack_slices
 from hcsflow.arrays.counting import convert_planned
 from hcsflow.arrays.devices import worker_device
+from hcsflow.arrays.families import lies_on_device
 from hcsflow.arrays.lending import Loan
 from hcsflow.arrays.oom import recover
 from hcsflow.arrays.streams import thread_streams, wait_for
@@ -94,12 +95,23 @@ def _run(
         given = convert_planned(part, call.input_type, device=worker_device(call.input_type))
         if loan is not None:
             given = loan.lend(given, of=part)
-        own = _of_planes(inputs, span) if is_cut else inputs
+        own = _reachable(_of_planes(inputs, span) if is_cut else inputs, call.input_type)
         main, extras = _split(step, call, call.func(given, **dict(call.parameters), **own))
         for output in (main, *extras):
             wait_for(output)
     _check(step, call, main, planes)
     return main, extras
+
+
+def _reachable(inputs: Mapping[str, Any], memory_type: str) -> dict[str, Any]:
+    """Return special inputs, those on a device in the memory type of the function they are for."""
+
+    def given(value: Any) -> Any:
+        if type(value) is dict:
+            return {key: given(item) for key, item in value.items()}
+        return convert_planned(value, memory_type) if lies_on_device(value) else value
+
+    return {name: given(value) for name, value in inputs.items()}
 
 
 def _of_planes(inputs: Mapping[str, Any], span: slice) -> dict[str, Any]:

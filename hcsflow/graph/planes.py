@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hcsflow.arrays.counting import convert_planned
 from hcsflow.config import Backend, ZarrChunkStrategy, ZarrConfig
 from hcsflow.plan import LocalKey
 from hcsflow.storage.disk import DiskStorageBackend
@@ -56,14 +57,14 @@ def task_storage(
 ) -> FileManager:
     """Return the backends of one task: its memory, and files in its scratch folder."""
     one_plane_each = ZarrConfig(chunk_strategy=ZarrChunkStrategy.FILE)
-    # Given at once, not registered: that would look through all installed packages, well by well.
     registry = StorageRegistry(
         {
-            MEMORY: lambda: memory,
             Backend.DISK.value: lambda: DiskStorageBackend(scratch),
             Backend.ZARR.value: lambda: load_object(ZARR)(scratch, config=one_plane_each),
         }
     )
+    # A backend, and replaced: for others all installed packages are looked through, 10 ms a worker.
+    registry.register_backend(MEMORY, memory, replace=True)
     return FileManager(registry, meter=meter)
 
 
@@ -146,18 +147,19 @@ class PlaneStore:
             whole: Stack = self._files.load(path, MEMORY)
             return whole
         if len(places) == 1:
-            one: Stack = self._files.load(path, MEMORY)[places[0][1]][np.newaxis]
+            at = places[0][1]
+            one: Stack = self._files.load(path, MEMORY)[at : at + 1]
             return one
         return self._regrouped(places)
 
     def _regrouped(self, places: list[tuple[str, int]]) -> Stack:
-        """Put planes of several stacks together, each stack loaded once and let go."""
+        """Put planes of several stacks together on the host, each loaded once and let go."""
         wanted: dict[str, list[tuple[int, int]]] = {}
         for at, (path, i) in enumerate(places):
             wanted.setdefault(path, []).append((at, i))
         result: Stack = np.empty(0)
         for path, pairs in wanted.items():
-            stack = self._files.load(path, MEMORY)
+            stack = convert_planned(self._files.load(path, MEMORY), "numpy")
             if not result.size:
                 result = np.empty((len(places), *stack.shape[1:]), stack.dtype)
             for at, i in pairs:

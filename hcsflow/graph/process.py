@@ -34,12 +34,18 @@ THREAD_VARIABLES = (
 GPU_VARIABLES = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 """What keeps jax and tensorflow from taking a GPU's whole memory; a user's own setting stays."""
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 MMAP_THRESHOLD_BYTES = 1 << 30
 TRIM_THRESHOLD_BYTES = 512 << 20
 
 
-LIBRARIES = ("hcsflow.functions", "cv2", "numcodecs.blosc", "pyarrow.parquet")
+LIBRARIES = (
+    "hcsflow.functions",
+    "hcsflow.microscopes.imagexpress",
+    "cv2",
+    "numcodecs.blosc",
+    "pyarrow.parquet",
+)
 """What nearly every task needs; nothing here may touch a GPU."""
 
 
@@ -63,6 +69,8 @@ def tune_allocator() -> bool:
     return bool(
         mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
         and mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
+        # What one thread frees another uses: an encoder would keep four planes of its own.
+        and mallopt(M_ARENA_MAX, 1)
     )
 
 

@@ -7,7 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from hcsflow.arrays.counting import convert_planned
+from hcsflow.arrays import memory_type_of
+from hcsflow.arrays.downloads import Download, start_download
+from hcsflow.arrays.families import copied, lies_on_device
+from hcsflow.arrays.oom import is_out_of_memory
 from hcsflow.config import Backend, MissingPolicy
 from hcsflow.errors import ContractError
 from hcsflow.graph.calls import apply
@@ -100,6 +103,7 @@ class SegmentRun:
             self._made[step.index] = self._stores[step.index] = made
         if incoming.planes is not None:
             self._stores[segment.first - 1] = incoming.planes
+        self._pending: tuple[StepPlan, Sequence[LocalKey], Download] | None = None
         self.step_name: str | None = None
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.skipped_groups = 0
@@ -118,6 +122,7 @@ class SegmentRun:
                 for step, groups in turn:
                     self._run_step(step, groups, feed)
                     if turn is turns[-1]:
+                        self._settle()
                         self._on_done(step.name)
                 self._specials.clear()
             self.seconds["read"] += feed.seconds_waited
@@ -194,6 +199,8 @@ class SegmentRun:
                 self.skipped_groups += 1
                 continue
             self._run_group(step, group, source.gather(group.members))
+        if self._is_read(step):
+            self._settle()
         self._release(step)
 
     def _is_made(self, step: StepPlan, group: Group, source: MadePlanes) -> bool:
@@ -212,7 +219,49 @@ class SegmentRun:
                 self._specials.put(step, target, group, value)
                 self._sink.special(step, target, group, keys, value)
         self.seconds[step.name] += time.perf_counter() - start
-        self._keep(step, keys, convert_planned(stack, "numpy"))
+        if self._stays_on_device(step, stack) and self._hold(step, keys, stack):
+            return
+        download = start_download(stack)
+        self._settle()  # the group before, copied while this one was at work
+        self._pending = (step, keys, download)
+        if not download.is_under_way:
+            self._settle()
+
+    def _stays_on_device(self, step: StepPlan, stack: Any) -> bool:
+        """Tell whether a result lies on a device, and only functions of its library take it.
+
+        That is as it is: what is stored, or put together anew for others, is wanted on the host.
+        """
+        if not lies_on_device(stack) or step.held_in != Backend.MEMORY.value:
+            return False
+        stored = {self._segment.last, *(w.step for w in self._plan.writes_of(self._segment))}
+        readers = [other for other in self._steps if other.source == step.index]
+        groups = {other.variable_components for other in readers}
+        firsts = {b.calls[0].input_type for reader in readers for b in reader.branches if b.calls}
+        is_as_it_is = groups == {step.variable_components} and firsts == {memory_type_of(stack)}
+        return is_as_it_is and step.index not in stored
+
+    def _hold(self, step: StepPlan, keys: Sequence[LocalKey], stack: Any) -> bool:
+        """Keep a result on its device; tell whether there was room."""
+        try:
+            own = copied(stack)  # it may be the function's own buffer
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        self._made[step.index].put(keys, own)
+        return True
+
+    def _settle(self) -> None:
+        """Keep the last group's result, as soon as it lies in host memory."""
+        if self._pending is not None:
+            (step, keys, download), self._pending = self._pending, None
+            at_work, self.step_name = self.step_name, step.name
+            start = time.perf_counter()
+            stack = download.result()
+            self.seconds[step.name] += time.perf_counter() - start
+            self._keep(step, keys, stack)
+            self.step_name = at_work
 
     @staticmethod
     def _target_names(step: StepPlan, declared: tuple[str, ...]) -> list[str]:
@@ -224,8 +273,11 @@ class SegmentRun:
         start = time.perf_counter()
         self._sink.image(step, keys, stack)
         self.seconds["write"] += time.perf_counter() - start
-        if any(other.source == step.index for other in self._steps):
+        if self._is_read(step):
             self._made[step.index].put(keys, stack)
+
+    def _is_read(self, step: StepPlan) -> bool:
+        return any(other.source == step.index for other in self._steps)
 
     def _release(self, step: StepPlan) -> None:
         """Forget what no later step of this turn reads."""

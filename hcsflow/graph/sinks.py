@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +16,7 @@ from hcsflow.errors import ContractError
 from hcsflow.materialize import as_table, call_materializer
 from hcsflow.ngff.layout import ImageLayout
 from hcsflow.plan import Group, LocalKey, Plan, StepPlan, WritePlan
+from hcsflow.storage.encoding import Encoders
 from hcsflow.storage.filemanager import FileManager
 from hcsflow.storage.images import ImageRecord
 from hcsflow.storage.plane_files import PlaneFileWriter
@@ -63,9 +64,11 @@ class WellSink:
         Folder for what materializer functions write.
     meter : TrafficMeter, optional
         Counts what is written.
+    encoders : Encoders, optional
+        Threads that the task's sinks share; None: planes are encoded as they come.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is written, where, and the task's means
         self,
         plan: Plan,
         write: WritePlan,
@@ -74,6 +77,7 @@ class WellSink:
         folder: Path,
         sides: Path,
         meter: TrafficMeter | None = None,
+        encoders: Encoders | None = None,
     ) -> None:
         self._meter = TrafficMeter() if meter is None else meter
         self._files = FileManager(create_storage_registry(), meter=self._meter)
@@ -81,11 +85,13 @@ class WellSink:
         self._write = write
         self._well = well
         self._sides = sides
-        self._image = _writer(folder, "", well, write.image, write.backend)
+        self._image = _writer(folder, "", well, write.image, write.backend, encoders)
         self._labels = {
             (label.step, label.special): (
                 label,
-                _writer(folder, f"labels/{label.name}", well, label.layout, write.backend),
+                _writer(
+                    folder, f"labels/{label.name}", well, label.layout, write.backend, encoders
+                ),
             )
             for label in write.labels
         }
@@ -108,8 +114,8 @@ class WellSink:
         if found is not None:
             label, writer = found
             places = _label_keys(step, keys)
-            stack = self._label_stack(step, label.name, places, value)
-            self._write_planes(writer, label.layout, places, stack)
+            planes = self._label_planes(step, label.name, places, value)
+            self._write_planes(writer, label.layout, places, planes)
         for table in self._write.tables:
             if (table.step, table.special) == (step.index, name):
                 rows = self._rows(step, group, value, table.labels)
@@ -160,16 +166,19 @@ class WellSink:
         writer: PlaneWriter,
         layout: ImageLayout,
         keys: Sequence[LocalKey],
-        stack: NDArray[Any],
+        planes: Iterable[NDArray[Any]],
     ) -> None:
         start = time.perf_counter()
-        for key, plane in zip(keys, stack, strict=True):
+        nbytes = 0
+        for key, plane in zip(keys, planes, strict=True):
             writer.write(*key, plane)
-        self._meter.count(self._write.backend, "write", layout.path, start, stack.nbytes)
+            nbytes += plane.nbytes
+        self._meter.count(self._write.backend, "write", layout.path, start, nbytes)
 
-    def _label_stack(
+    def _label_planes(
         self, step: StepPlan, name: str, keys: Sequence[LocalKey], value: Any
-    ) -> NDArray[np.uint32]:
+    ) -> Iterator[NDArray[np.uint32]]:
+        """Check a label stack, and yield its planes as they are numbered in the well."""
         labels = to_numpy(value)
         if labels.ndim == 2:
             labels = labels[np.newaxis]
@@ -180,7 +189,7 @@ class WellSink:
                 f"{expected} (Z, Y, X) of integers"
             )
         stride = self._plan.label_stride
-        if labels.size and int(labels.min()) < 0:
+        if labels.size and labels.dtype.kind == "i" and int(labels.min()) < 0:
             raise ContractError(
                 f"step {step.name!r}: labels {name!r} hold {int(labels.min())}; "
                 "objects are numbered from 1, the background is 0"
@@ -191,8 +200,8 @@ class WellSink:
                 f"field, at most {stride - 1} are possible",
                 hint="is the background labelled, or noise taken for objects?",
             )
-        offsets = np.array([key.field * stride for key in keys], np.uint32)[:, None, None]
-        return np.where(labels != 0, labels.astype(np.uint32) + offsets, np.uint32(0))
+        for key, plane in zip(keys, labels, strict=True):
+            yield _numbered(plane, key.field * stride)
 
     def _rows(self, step: StepPlan, group: Group, value: Any, labels: str | None) -> pd.DataFrame:
         frame = as_table(value)
@@ -228,11 +237,27 @@ class WellSink:
         )
 
 
-def _writer(root: Path, folder: str, well: str, layout: ImageLayout, backend: str) -> PlaneWriter:
+def _writer(
+    root: Path,
+    folder: str,
+    well: str,
+    layout: ImageLayout,
+    backend: str,
+    encoders: Encoders | None,
+) -> PlaneWriter:
     """Return the writer of an image or of labels for where they are kept."""
     if backend == Backend.DISK.value:
         return PlaneFileWriter(root, folder, well, layout)
-    return WellImageWriter(root, layout)
+    return WellImageWriter(root, layout, encoders)
+
+
+def _numbered(labels: NDArray[Any], offset: int) -> NDArray[np.uint32]:
+    """Return a label plane with its objects' numbers raised, the background left; read-only."""
+    numbered = labels.astype(np.uint32)
+    if offset:
+        np.add(numbered, np.uint32(offset), out=numbered, where=labels != 0)
+    numbered.flags.writeable = False  # nobody else has it: writers need no copy
+    return numbered
 
 
 def _label_keys(step: StepPlan, keys: Sequence[LocalKey]) -> list[LocalKey]:

@@ -30,6 +30,7 @@ from hcsflow.graph.feed import WellPlanes
 from hcsflow.graph.handover import CheckpointSink, Incoming, ResultSink, incoming_of
 from hcsflow.graph.planes import task_storage
 from hcsflow.graph.plugin import bundle_of
+from hcsflow.graph.positions import StagePositions
 from hcsflow.graph.results import Handover, outcome_of
 from hcsflow.graph.segment import SegmentRun, Sink
 from hcsflow.graph.sinks import WellSink
@@ -37,6 +38,7 @@ from hcsflow.graph.specials import BuiltinInputs, SpecialValues
 from hcsflow.graph.worker import PeakMeter, emit, emit_no_more
 from hcsflow.journal import JournalEntry, ObjectRecord, Outcome, merged
 from hcsflow.plan import Group, LocalKey, Segment, StepPlan, WritePlan
+from hcsflow.storage.encoding import Encoders
 from hcsflow.storage.memory import MemoryStorageBackend
 from hcsflow.storage.traffic import TrafficMeter
 
@@ -149,10 +151,14 @@ class _WellTask:
         self._attempt = attempt
         number = plan.plate.wells.index(well)
         self._meter = TrafficMeter(log_length=0)
+        root = Path(bundle.plate_root)
+        known = before.positions if before else ()
+        self._positions = StagePositions(plan.plate, bundle.manifest, root, number, known=known)
         self._planes = WellPlanes(
-            plan, bundle.manifest, Path(bundle.plate_root), number, meter=self._meter
+            plan, bundle.manifest, number, positions=self._positions, meter=self._meter
         )
-        self._builtins = BuiltinInputs(plan, bundle.manifest, number)
+        self._builtins = BuiltinInputs(plan, number, self._positions)
+        self._told_positions = known
         self._run: SegmentRun | None = None
         self._arrays = ArrayCounts()
         self._peak = PeakMeter()
@@ -168,6 +174,8 @@ class _WellTask:
             has_gpus = self._bundle.plan.resources.gpus > 0
             with self._peak, using_gpus(has_gpus), count_arrays() as self._arrays:
                 records = self._make(roots, scratch)
+            if self._bundle.plan.next_segment(self._segment) is not None:
+                self._told_positions = self._positions.found()
             outcome = self._outcome(records)
             for write in self._writes:
                 self._commit(write, roots[write.output], records[write.output], outcome)
@@ -176,7 +184,7 @@ class _WellTask:
     def handover(self, outcome: Outcome, own: Outcome) -> Handover:
         """Return the task's result where others come after it."""
         if self._result is None:
-            return Handover(outcome)
+            return Handover(outcome, positions=self._told_positions)
         uncommitted = (*self._uncommitted, own)
         return Handover(
             outcome,
@@ -184,6 +192,7 @@ class _WellTask:
             tuple(self._result.planes),
             tuple(self._result.specials),
             next(iter(_committed(self._before)), None),
+            self._told_positions,
         )
 
     @property
@@ -194,9 +203,9 @@ class _WellTask:
         """Run the steps and write every output into its scratch folder."""
         sinks: dict[str, WellSink] = {}
         handing: dict[str, CheckpointSink] = {}
-        with _aborting(sinks), _aborting(handing):
+        with Encoders(self._num_encoders) as encoders, _aborting(sinks), _aborting(handing):
             for write in self._writes:
-                sinks[write.output] = self._sink(write, roots[write.output])
+                sinks[write.output] = self._sink(write, roots[write.output], encoders)
                 handing[write.output] = CheckpointSink(write, self._well, roots[write.output])
             result = [self._result] if self._result else []
             self._process(_Sinks([*sinks.values(), *handing.values(), *result]), scratch)
@@ -208,16 +217,30 @@ class _WellTask:
                 for write in self._writes
             }
 
-    def _sink(self, write: WritePlan, root: Path) -> WellSink:
+    @property
+    def _num_encoders(self) -> int:
+        """Return the plan's encoders, or one where the worker has less memory than was planned."""
+        has_room = self._bundle.memory_bytes >= self._segment.projected_bytes
+        return self._bundle.plan.resources.encoders if has_room else 1
+
+    def _sink(self, write: WritePlan, root: Path, encoders: Encoders) -> WellSink:
         folder = root / unit_folder(self._bundle.plan, write, self._well)
-        sides = root / "results"
         return WellSink(
-            self._bundle.plan, write, self._well, folder=folder, sides=sides, meter=self._meter
+            self._bundle.plan,
+            write,
+            self._well,
+            folder=folder,
+            sides=root / "results",
+            meter=self._meter,
+            encoders=encoders,
         )
 
     def _process(self, sink: _Sinks, scratch: Path) -> None:
         limit = self._bundle.plan.held_limit_bytes(self._bundle.memory_bytes)
-        memory = MemoryStorageBackend(limit_bytes=limit, spill_dir=scratch / "spill")
+        on_device = self._bundle.plan.resources.device_memory_bytes // 4 or None
+        memory = MemoryStorageBackend(
+            limit_bytes=limit, device_limit_bytes=on_device, spill_dir=scratch / "spill"
+        )
         with (
             closing(memory),
             incoming_of(
@@ -259,7 +282,7 @@ class _WellTask:
             well=self._well,
             root=roots[write.output],
             well_path=folder,
-            stage_positions=self._builtins.stage_positions,
+            stage_positions=self._positions.of_all,
         )
 
     def _commit(

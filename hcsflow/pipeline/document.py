@@ -193,7 +193,7 @@ def pipeline_schema() -> dict[str, Any]:
     step["properties"] |= {
         "function": chain,
         "functions": by_value | {"description": "By channel, or group_by; PASS and DROP allowed."},
-        "variable_components": _one_or_more(COMPONENT_NAMES),
+        "variable_components": _one_or_several(COMPONENT_NAMES),
         "group_by": {"enum": list(COMPONENT_NAMES)},
     }
     step["oneOf"] = [{"required": ["function"]}, {"required": ["functions"]}]
@@ -209,6 +209,6 @@ def pipeline_schema() -> dict[str, Any]:
     return {**dialect, **whole, "title": "hcsflow pipeline", "$defs": {**definitions, **models}}
 
 
-def _one_or_more(choices: Iterable[str]) -> dict[str, Any]:
+def _one_or_several(choices: Iterable[str]) -> dict[str, Any]:
     one = {"enum": list(choices)}
-    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}]}
+    return {"anyOf": [one, {"type": "array", "items": one, "uniqueItems": True}]}

@@ -61,7 +61,10 @@ class Pipeline:
             if not isinstance(step, FunctionStep):
                 raise PipelineError(f"a pipeline holds FunctionSteps, got {step!r}")
         if not declared:
-            raise PipelineError("a pipeline needs at least one step")
+            raise PipelineError(
+                "a pipeline needs at least one step",
+                hint='to store a plate as it is: FunctionStep({"*": PASS}), as "convert" does',
+            )
         for what, text in (("name", name), ("description", description)):
             if not isinstance(text, str):
                 raise PipelineError(f"a pipeline's {what} must be text, got {text!r}")

@@ -81,7 +81,8 @@ class FunctionStep:
     name : str, optional
         Unique in the pipeline; default the function's name.
     variable_components : sequence of str
-        Components that form the stack's first axis, row-major; default ``("z",)``.
+        Components that form the stack's first axis, row-major; default ``("z",)``; none: stacks of
+        one plane.
     group_by : str
         Component whose values are a dict pattern's keys; default ``"channel"``.
     force_disk_output, requires_disk_output : bool
@@ -323,7 +324,7 @@ def _components(value: tuple[str, ...] | list[str] | str | None) -> tuple[str, .
         raise PipelineError(f"variable_components must be a list of components, got {value!r}")
     given = (value,) if isinstance(value, str) else tuple(value)
     names = tuple(_one_component("variable_components", n) for n in given)
-    if not names or len(set(names)) != len(names):
+    if len(set(names)) != len(names):
         raise PipelineError(f"variable_components must name components once each, got {value!r}")
     return names
 

@@ -159,7 +159,6 @@ def _step_document(step: FunctionStep) -> dict[str, Any]:
     durable = step.materialize and step.backend in {None, Backend.MEMORY}
     optional: dict[str, Any] = {
         "parameters": as_plain(step.parameters),
-        "variable_components": _unless(list(step.variable_components), ["z"]),
         "group_by": _unless(step.group_by, "channel"),
         "force_disk_output": durable and step.materialization is None,
         "requires_disk_input": step.requires_disk_input,
@@ -169,6 +168,8 @@ def _step_document(step: FunctionStep) -> dict[str, Any]:
         "special_outputs": dict(step.special_outputs),
     }
     document |= {key: value for key, value in optional.items() if value}
+    if step.variable_components != ("z",):
+        document["variable_components"] = list(step.variable_components)
     if step.materialization is not None:
         document["materialization"] = _materialization_document(step.materialization)
     return document

@@ -77,6 +77,8 @@ class Resources:
         Devices in all.
     device_memory_bytes : int
         Memory of one device; 0: unknown, and not held against the plan.
+    encoders : int
+        Planes that a task encodes at a time, besides its steps: cores that would be idle else.
     """
 
     workers: int
@@ -84,6 +86,7 @@ class Resources:
     threads_per_worker: int = 1
     gpus: int = 0
     device_memory_bytes: int = 0
+    encoders: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -14,7 +13,7 @@ import numpy as np
 
 from hcsflow.errors import ContractError
 from hcsflow.ngff.model import ArrayLayout
-from hcsflow.storage.encoding import Encoders, encoder_of, whole_chunk
+from hcsflow.storage.encoding import Encoded, Encoder, Encoders, encoder_of, whole_chunk
 from hcsflow.storage.objects import ObjectFile, StoredObject
 
 if TYPE_CHECKING:
@@ -105,7 +104,6 @@ class ArrayWriter(ABC):
         self._encode = encoder_of(array, self._unit(array))
         self._taken = np.zeros(self._objects.grid, bool)
         self._stored: list[StoredObject] = []
-        self._pending: deque[tuple[Index, Future[bytes]]] = deque()
         self._is_owner = isinstance(encoders, int)
         self._encoders = encoders if isinstance(encoders, Encoders) else Encoders(encoders)
         self._is_closed = False
@@ -139,6 +137,38 @@ class ArrayWriter(ABC):
             self.abort()
             raise
 
+    def claim(self, index: Index) -> None:
+        """Take a place for what `put` will bring.
+
+        Raises
+        ------
+        ContractError
+            If there is no such place or it is taken, or the writer is closed.
+        """
+        self._check(index)
+        self._taken[index] = True
+
+    def maker(self) -> Callable[[NDArray[Any]], Any]:
+        """Return what makes of a chunk what `put` takes; it knows nothing of this writer.
+
+        Any thread may call it.
+        """
+        return partial(_encoded, self._array, self._encode)
+
+    def put(self, index: Index, made: Any) -> None:
+        """Append what `maker` made of the chunk of a claimed place.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; all is removed.
+        """
+        try:
+            self._take(index, made)
+        except BaseException:
+            self.abort()
+            raise
+
     def close(self) -> tuple[StoredObject, ...]:
         """Finish all objects and return them, in the order in which they were finished.
 
@@ -152,8 +182,7 @@ class ArrayWriter(ABC):
         self._require_open()
         try:
             self._finish()
-            while self._pending:
-                self._settle()
+            self._encoders.settle(self)
             self._finish_objects()
         except BaseException:
             self.abort()
@@ -163,10 +192,7 @@ class ArrayWriter(ABC):
 
     def abort(self) -> None:
         """Remove what was written, finished objects too; safe to call twice."""
-        for _, encoded in self._pending:
-            encoded.cancel()
-        wait([encoded for _, encoded in self._pending if not encoded.cancelled()])
-        self._pending.clear()
+        self._encoders.drop(self)
         self._end()
         self._discard()
         for stored in self._stored:
@@ -190,8 +216,12 @@ class ArrayWriter(ABC):
         return array.chunks
 
     @abstractmethod
-    def _store(self, index: Index, encoded: bytes) -> None:
+    def _store(self, index: Index, encoded: Encoded) -> None:
         """Write what was encoded."""
+
+    def _take(self, index: Index, made: Any) -> None:
+        """Append what was made of a chunk."""
+        self._store(index, made)
 
     def _place(self, index: Index, pixels: NDArray[Any]) -> None:
         self._submit(index, pixels)
@@ -207,19 +237,18 @@ class ArrayWriter(ABC):
 
     def _submit(self, index: Index, pixels: NDArray[Any]) -> None:
         """Encode now, or on a thread and store when it is this one's turn."""
-        if self._encoders.count == 1:
-            self._store(index, self._encode(pixels))
-            return
-        kept = pixels.copy() if pixels.flags.writeable else pixels
-        self._pending.append((index, self._encoders.submit(self._encode, kept)))
-        if len(self._pending) > self._encoders.count:
-            self._settle()
+        is_free = self._encoders.is_inline or not pixels.flags.writeable
+        kept = pixels if is_free else pixels.copy()
+        make = partial(_one_encoded, self._encode, kept)
+        self._encoders.submit(self, make, partial(self._store_or_abort, index))
 
-    def _settle(self) -> None:
-        index, encoded = self._pending[0]
-        result = encoded.result()
-        self._pending.popleft()
-        self._store(index, result)
+    def _store_or_abort(self, index: Index, encoded: Encoded) -> None:
+        """Store what may have had its turn in a call to another writer."""
+        try:
+            self._store(index, encoded)
+        except BaseException:
+            self.abort()
+            raise
 
     def _end(self) -> None:
         self._is_closed = True
@@ -245,10 +274,18 @@ class ArrayWriter(ABC):
         return self.folder / chunk_key(at, self._array.zarr_format)
 
 
+def _encoded(array: ArrayLayout, encode: Encoder, chunk: NDArray[Any]) -> Encoded:
+    return encode(whole_chunk(array, chunk))
+
+
+def _one_encoded(encode: Encoder, pixels: NDArray[Any]) -> tuple[Encoded]:
+    return (encode(pixels),)
+
+
 class ChunkWriter(ArrayWriter):
     """Write each chunk as an object, when it is appended; see `ArrayWriter`."""
 
-    def _store(self, index: Index, encoded: bytes) -> None:
+    def _store(self, index: Index, encoded: Encoded) -> None:
         file = ObjectFile(self._path(index))
         try:
             file.write(encoded)
@@ -275,8 +312,15 @@ class BlockWriter(ChunkWriter):
         super().__init__(folder, array, encoders)
         self._blocks: dict[Index, _Block] = {}
 
+    def maker(self) -> Callable[[NDArray[Any]], Any]:
+        """Return what makes a whole chunk of one; it is encoded with its object."""
+        return partial(whole_chunk, self._array)
+
     def _unit(self, array: ArrayLayout) -> tuple[int, ...]:
         return array.shards or array.chunks
+
+    def _take(self, index: Index, made: Any) -> None:
+        self._place(index, made)
 
     def _place(self, index: Index, pixels: NDArray[Any]) -> None:
         at, place = self._objects.split(index)

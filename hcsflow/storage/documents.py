@@ -16,7 +16,8 @@ __all__ = ["remove_group", "write_array_document", "write_group_documents"]
 _GROUP_FILES = ("zarr.json", ".zattrs", ".zgroup")
 
 _KEPT_CHARACTERS = 1 << 12
-"""Longer documents are few (label colours), and each of its own."""
+"""Longer documents (label colours) stay on one line: nobody reads them, and to set each out takes
+longer than to write all else of a well."""
 
 
 def write_group_documents(
@@ -93,7 +94,7 @@ def _array_text(array: ArrayLayout) -> bytes:
 
 def _text(document: Document) -> bytes:
     text = json.dumps(document, ensure_ascii=False, allow_nan=False)
-    return _spread(text) if len(text) <= _KEPT_CHARACTERS else _spread.__wrapped__(text)
+    return _spread(text) if len(text) <= _KEPT_CHARACTERS else text.encode() + b"\n"
 
 
 @lru_cache(maxsize=64)

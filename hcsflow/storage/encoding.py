@@ -9,10 +9,11 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from math import prod
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Union
 
 import numcodecs.blosc
 import numpy as np
@@ -27,40 +28,104 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Encoder", "Encoders", "available_cores", "encoder_of", "whole_chunk"]
+__all__ = ["Encoded", "Encoder", "Encoders", "available_cores", "encoder_of", "whole_chunk"]
 
-Encoder = Callable[["NDArray[Any]"], bytes]
+T = TypeVar("T")
+Encoded = Union[bytes, "NDArray[np.uint8]"]
+"""Bytes; without a codec those of the pixels themselves, flat."""
+
+Encoder = Callable[["NDArray[Any]"], Encoded]
+
+
+class _Job(NamedTuple):
+    owner: object
+    pieces: Future[list[Any]]
+    take: Callable[[Any], object]
 
 
 class Encoders:
     r"""Threads that encode chunks, shared by any number of writers; a context manager.
 
-    The codecs release the interpreter's lock, so chunks are encoded side by side. With one
-    there is no thread: callers encode themselves.
+    What is made side by side is taken one by one, by the thread that submits, in the order of
+    submission: the order does not depend on how many threads there are. The codecs release the
+    interpreter's lock. With one encoder there is no thread: all is made and taken at once.
 
     Parameters
     ----------
     count : int
-        How many chunks are encoded at a time.
+        How much is made at a time. As much, and one, is held of what was submitted.
 
     Examples
     --------
+    >>> from functools import partial
+    >>> taken = []
     >>> with Encoders(2) as encoders:
-    ...     encoders.submit(bytes, np.arange(3, dtype="uint8")).result()
-    b'\x00\x01\x02'
+    ...     for text in ("ab", "c"):
+    ...         encoders.submit("a writer", partial(str.upper, text), taken.append)
+    ...     encoders.settle("a writer")
+    >>> taken
+    ['A', 'B', 'C']
     """
 
     def __init__(self, count: int = 1) -> None:
         self.count = max(count, 1)
-        self._threads = ThreadPoolExecutor(self.count, thread_name_prefix="hcsflow-encode")
+        self._pending: deque[_Job] = deque()
+        self._threads = (
+            ThreadPoolExecutor(self.count, thread_name_prefix="hcsflow-encode")
+            if self.count > 1
+            else None
+        )
 
-    def submit(self, encode: Encoder, pixels: NDArray[Any]) -> Future[bytes]:
-        """Encode pixels on a free thread; they must not change until the result is there."""
-        return self._threads.submit(encode, pixels)
+    @property
+    def is_inline(self) -> bool:
+        """Whether all is made by the thread that submits, before `submit` returns."""
+        return self._threads is None
+
+    def submit(
+        self, owner: object, make: Callable[[], Iterable[T]], take: Callable[[T], object]
+    ) -> None:
+        """Let pieces be made, and taken when it is their turn: now or in a later call.
+
+        Parameters
+        ----------
+        owner : object
+            Whose they are, for `settle` and `drop`.
+        make : callable
+            Returns the pieces. On another thread: what it reads must not change meanwhile.
+        take : callable
+            Called with each piece. An error goes to whoever called; the owner must remember it.
+        """
+        if self._threads is None:
+            for piece in make():
+                take(piece)
+            return
+        self._pending.append(_Job(owner, self._threads.submit(_listed, make), take))
+        while len(self._pending) > self.count:
+            self._settle()
+
+    def settle(self, owner: object) -> None:
+        """Wait for all that an owner has submitted, and for what came before it."""
+        while any(job.owner is owner for job in self._pending):
+            self._settle()
+
+    def drop(self, owner: object) -> None:
+        """Forget what an owner has submitted and nobody has taken; nothing of it is at work."""
+        dropped = [job for job in self._pending if job.owner is owner]
+        for job in dropped:
+            self._pending.remove(job)
+            job.pieces.cancel()
+        wait([job.pieces for job in dropped if not job.pieces.cancelled()])
 
     def close(self) -> None:
         """End the threads, after what they are at; safe to call twice."""
-        self._threads.shutdown(cancel_futures=True)
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+
+    def _settle(self) -> None:
+        pieces = self._pending[0].pieces.result()  # after an error it stays, for its owner to meet
+        take = self._pending.popleft().take
+        for piece in pieces:
+            take(piece)
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +137,10 @@ class Encoders:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _listed(make: Callable[[], Iterable[T]]) -> list[T]:
+    return list(make())
 
 
 def available_cores() -> int:
@@ -103,14 +172,14 @@ def encoder_of(array: ArrayLayout, shape: tuple[int, ...]) -> Encoder:
         return _zstd(codec)
     if codec.name == "gzip":
         # numcodecs' gzip would stamp the time into each chunk
-        return lambda pixels: gzip.compress(_bytes_of(pixels), codec.level, mtime=0)
+        return lambda pixels: gzip.compress(_bytes_of(pixels).data, codec.level, mtime=0)
     if codec.name == "zlib":
-        return lambda pixels: zlib.compress(_bytes_of(pixels), codec.level)
-    return lambda pixels: pixels.tobytes()
+        return lambda pixels: zlib.compress(_bytes_of(pixels).data, codec.level)
+    return _bytes_of
 
 
-def _bytes_of(pixels: NDArray[Any]) -> memoryview:
-    return pixels.reshape(-1).view("u1").data
+def _bytes_of(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    return pixels.reshape(-1).view(np.uint8)
 
 
 def _zstd(codec: Codec) -> Encoder:
@@ -153,7 +222,9 @@ def whole_chunk(array: ArrayLayout, chunk: NDArray[Any]) -> NDArray[Any]:
     fits = chunk.ndim == len(size) and all(
         0 < s <= c for s, c in zip(chunk.shape, size, strict=True)
     )
-    if chunk.dtype.name != array.dtype or not fits or prod(array.chunks[: max(lead, 0)]) != 1:
+    little = chunk.dtype.newbyteorder("<")
+    is_dtype = little == np.dtype(array.dtype).newbyteorder("<")
+    if not (is_dtype and fits and prod(array.chunks[: max(lead, 0)]) == 1):
         raise ContractError(
             f"array {array.path!r} takes chunks {array.chunks} of {array.dtype}, "
             f"got {chunk.shape} of {chunk.dtype}"
@@ -162,4 +233,4 @@ def whole_chunk(array: ArrayLayout, chunk: NDArray[Any]) -> NDArray[Any]:
         padded = np.zeros(size, chunk.dtype)
         padded[tuple(slice(0, s) for s in chunk.shape)] = chunk
         chunk = padded
-    return np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("<"))
+    return np.ascontiguousarray(chunk, little)

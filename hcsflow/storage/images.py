@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -13,7 +15,7 @@ from hcsflow.errors import ContractError
 from hcsflow.ngff.layout import ImageLayout, region_of
 from hcsflow.ngff.metadata import Window
 from hcsflow.storage.encoding import Encoders
-from hcsflow.storage.histogram import GreyHistogram
+from hcsflow.storage.histogram import GreyCounts, GreyHistogram, grey_counts
 from hcsflow.storage.objects import StoredObject
 from hcsflow.storage.shards import ShardWriter, open_writer
 
@@ -71,8 +73,9 @@ class ImageWriter:
         The well's folder; arrays lie below it as the layout says.
     layout : ImageLayout
         The image.
-    encoders : int
-        How many planes are encoded at a time; any number gives the same bytes.
+    encoders : int or Encoders
+        How many planes are worked on at a time, or threads that writers share; any number gives
+        the same bytes. As many planes with all that is made of them are held, and one.
 
     Raises
     ------
@@ -97,19 +100,17 @@ class ImageWriter:
     ['0/0/c/0/0/0', '0/1/c/0/0/0', '0/2/c/0/0/0']
     """
 
-    def __init__(self, root: Path, layout: ImageLayout, *, encoders: int = 1) -> None:
+    def __init__(self, root: Path, layout: ImageLayout, *, encoders: int | Encoders = 1) -> None:
         self.root = Path(root)
         self.layout = layout
-        self._encoders = Encoders(encoders)
-        self._writers = [
-            open_writer(self.root / array.path, array, encoders=self._encoders)
-            for array in layout.levels
-        ]
+        self._is_owner = isinstance(encoders, int)
+        self._encoders = encoders if isinstance(encoders, Encoders) else Encoders(encoders)
+        self._writers = [open_writer(self.root / a.path, a) for a in layout.levels]
         self._dtype = np.dtype(layout.levels[0].dtype)
         self._histograms = (
             [GreyHistogram(self._dtype) for _ in layout.channels] if layout.kind == "image" else []
         )
-        self._counted = min(1, len(layout.levels) - 1)
+        self._pyramid = _Pyramid(layout, tuple(writer.maker() for writer in self._writers))
         self._values: set[int] | None = set() if layout.kind == "label" else None
         self._planes = 0
 
@@ -127,32 +128,45 @@ class ImageWriter:
         z_slot : int
             Slot along z, from `hcsflow.ngff.layout.slot_of`.
         plane : ndarray, (y, x)
-            Pixels of the field's size and the image's dtype. Neither kept nor changed.
+            Pixels of the field's size and the image's dtype. Not changed, and not kept: with
+            several encoders a writable plane is copied; a read-only one is not, and must not
+            change until `close`.
 
         Raises
         ------
         ContractError
             If size or dtype differ, or the place is taken; abort then.
         OSError
-            If writing fails; abort then.
+            If this plane or one before it cannot be written; abort then.
         """
         self._check(plane)
         index = region_of(self.layout, 0, field, timepoint, channel, z_slot).chunk
-        is_label = self.layout.kind == "label"
-        data = _padded(np.ascontiguousarray(plane), self.layout)
-        for level, writer in enumerate(self._writers):
-            if level:
-                data = halve(data, is_label=is_label)
-                data.flags.writeable = False  # nobody else's, so that no encoder copies it
-            writer.append(index, data)
-            if level == self._counted and self._histograms:
-                self._histograms[self.layout.channels.index(channel)].add(data)
-        if self._values is not None:
-            self._collect(plane)
+        for writer in self._writers:
+            writer.claim(index)
+        if not self._encoders.is_inline and plane.flags.writeable:
+            plane = plane.copy()
+        at = self.layout.channels.index(channel) if self._histograms else 0
+        make = partial(self._pyramid.pieces, plane)
+        self._encoders.submit(self, make, partial(self._take, index, at))
         self._planes += 1
+
+    def _take(self, index: tuple[int, ...], channel: int, piece: _Piece) -> None:
+        """Store a level of a plane, and note what was found in it."""
+        try:
+            self._writers[piece.level].put(index, piece.made)
+        except BaseException:
+            self.abort()
+            raise
+        if piece.greys is not None:
+            self._histograms[channel].take(piece.greys)
+        if piece.values is not None and self._values is not None:
+            self._values.update(piece.values.tolist())
+            if len(self._values) > MAX_LABEL_COLORS:
+                self._values = None
 
     def rest(self) -> None:
         """Give file handles back until the next plane; for many images written side by side."""
+        self._encoders.settle(self)
         for writer in self._writers:
             if isinstance(writer, ShardWriter):
                 writer.rest()
@@ -163,11 +177,12 @@ class ImageWriter:
         Planes that were not written are absent and read as 0.
         """
         try:
+            self._encoders.settle(self)
             objects = [stored for writer in self._writers for stored in writer.close()]
         except BaseException:
             self.abort()
             raise
-        self._encoders.close()
+        self._end()
         return ImageRecord(
             objects=tuple(self._relative(stored) for stored in objects),
             windows=tuple(histogram.window() for histogram in self._histograms),
@@ -177,9 +192,14 @@ class ImageWriter:
 
     def abort(self) -> None:
         """Remove what was written; safe to call twice."""
+        self._encoders.drop(self)
         for writer in self._writers:
             writer.abort()
-        self._encoders.close()
+        self._end()
+
+    def _end(self) -> None:
+        if self._is_owner:
+            self._encoders.close()
 
     def __enter__(self) -> Self:
         return self
@@ -203,14 +223,43 @@ class ImageWriter:
     def _relative(self, stored: StoredObject) -> StoredObject:
         return stored._replace(path=Path(stored.path).relative_to(self.root).as_posix())
 
-    def _collect(self, plane: NDArray[Any]) -> None:
-        """Add a plane's label values: each begins a run somewhere, so runs are enough."""
-        if self._values is None:
-            return
-        starts = plane[:, 1:][plane[:, 1:] != plane[:, :-1]]
-        self._values.update(np.unique(plane[:, 0]).tolist(), np.unique(starts).tolist())
-        if len(self._values) > MAX_LABEL_COLORS:
-            self._values = None
+
+class _Piece(NamedTuple):
+    """A level of a plane, as its array's writer takes it, and what was found in the pixels."""
+
+    level: int
+    made: Any
+    greys: GreyCounts | None = None
+    values: NDArray[Any] | None = None
+
+
+class _Pyramid:
+    """What is made of each plane of an image; threads share it, and it knows no writer."""
+
+    def __init__(
+        self, layout: ImageLayout, makers: Sequence[Callable[[NDArray[Any]], Any]]
+    ) -> None:
+        self._layout = layout
+        self._makers = makers
+        self._is_label = layout.kind == "label"
+        self._counted = -1 if self._is_label else min(1, len(layout.levels) - 1)
+
+    def pieces(self, plane: NDArray[Any]) -> Iterator[_Piece]:
+        """Yield the levels of a plane, the largest first."""
+        data = _padded(np.ascontiguousarray(plane), self._layout)
+        for level, make in enumerate(self._makers):
+            if level:
+                data = halve(data, is_label=self._is_label)
+            greys = grey_counts(data) if level == self._counted else None
+            values = _values_of(plane) if self._is_label and not level else None
+            yield _Piece(level, make(data), greys, values)
+
+
+def _values_of(plane: NDArray[Any]) -> NDArray[Any]:
+    """Return a label plane's values: each begins a run somewhere, so runs are enough."""
+    flat = plane.ravel()
+    starts = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    return np.unique(np.append(flat[starts], flat[0]))
 
 
 def _padded(plane: NDArray[Any], layout: ImageLayout) -> NDArray[Any]:
@@ -252,6 +301,6 @@ def halve(plane: NDArray[Any], *, is_label: bool = False) -> NDArray[Any]:
     if plane.dtype.kind == "f":
         pairs = plane[:, ::2] + plane[:, 1::2]
         return np.asarray((pairs[::2] + pairs[1::2]) * plane.dtype.type(0.25))
-    wide = plane.astype(np.int64)
+    wide: NDArray[Any] = plane.astype(np.int16 if plane.itemsize == 1 else np.int64)
     pairs = wide[:, ::2] + wide[:, 1::2]
     return np.asarray(((pairs[::2] + pairs[1::2] + 2) >> 2).astype(plane.dtype))

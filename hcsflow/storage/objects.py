@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import google_crc32c
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["ObjectFile", "StoredObject", "checksum_of", "file_checksum", "write_new"]
 
@@ -107,8 +111,8 @@ class ObjectFile:
             os.makedirs(self.path.parent, exist_ok=True)  # noqa: PTH103 - several times faster
             return self._part.open("xb", buffering=0)
 
-    def write(self, data: bytes) -> None:
-        """Append bytes.
+    def write(self, data: bytes | NDArray[np.uint8]) -> None:
+        """Append bytes, or the memory of a flat array.
 
         Raises
         ------
@@ -117,7 +121,7 @@ class ObjectFile:
         """
         if self._file.closed:
             self._file = self._part.open("ab", buffering=0)
-        rest = memoryview(data)
+        rest = memoryview(data if isinstance(data, bytes) else data.data)
         try:
             while rest:  # the system may take less than it is given
                 rest = rest[self._file.write(rest) :]

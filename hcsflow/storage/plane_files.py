@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,9 @@ class PlaneFileWriter:
         self._folder = folder
         self._well = well
         self._layout = layout
+        self._dtype = np.dtype(layout.levels[0].dtype).newbyteorder("<")
+        size_um = layout.levels[0].scale[-1] if layout.has_unit else None
+        self._header = _header(layout.field_yx, self._dtype, size_um)
         self._stored: dict[str, StoredObject] = {}
 
     def write(self, field: int, timepoint: int, channel: int, z: int, plane: NDArray[Any]) -> None:
@@ -100,11 +104,10 @@ class PlaneFileWriter:
         OSError
             If it cannot be written.
         """
-        dtype = np.dtype(self._layout.levels[0].dtype)
-        if plane.shape != self._layout.field_yx or plane.dtype != dtype:
+        if plane.shape != self._layout.field_yx or plane.dtype != self._dtype:
             raise ContractError(
-                f"image {self._layout.path!r} takes planes of {self._layout.field_yx} {dtype}, "
-                f"got {plane.shape} {plane.dtype}"
+                f"image {self._layout.path!r} takes planes of {self._layout.field_yx} "
+                f"{self._dtype}, got {plane.shape} {plane.dtype}"
             )
         name = plane_file(self._well, field=field, timepoint=timepoint, channel=channel, z=z)
         path = f"{self._folder}/{name}" if self._folder else name
@@ -112,7 +115,8 @@ class PlaneFileWriter:
             raise ContractError(f"image {self._layout.path!r}: {name} was written before")
         file = ObjectFile(self._root / path)
         try:
-            file.write(_encoded(plane, self._layout))
+            file.write(self._header)
+            file.write(np.ascontiguousarray(plane, self._dtype).reshape(-1).view(np.uint8))
         except BaseException:
             file.discard()
             raise
@@ -127,14 +131,18 @@ class PlaneFileWriter:
         """Do nothing: every file is whole, and its folder is never committed."""
 
 
-def _encoded(plane: NDArray[Any], layout: ImageLayout) -> bytes:
-    """Return a plane as a TIFF, little-endian, in one strip."""
+@lru_cache(maxsize=16)
+def _header(shape_yx: tuple[int, int], dtype: np.dtype[Any], size_um: float | None) -> bytes:
+    """Return what comes before the pixels of a TIFF, little-endian, in one strip.
+
+    It is the same for all planes of an image, whose pixels go from memory to the file.
+    """
     stream = BytesIO()
-    size_um = layout.levels[0].scale[-1]
-    resolution = (UM_PER_CM / size_um,) * 2 if layout.has_unit else None
+    resolution = None if size_um is None else (UM_PER_CM / size_um,) * 2
+    plane = np.zeros(shape_yx, dtype)
     tifffile.imwrite(
         stream,
-        np.ascontiguousarray(plane),
+        plane,
         byteorder="<",
         photometric="minisblack",
         metadata=None,
@@ -142,4 +150,4 @@ def _encoded(plane: NDArray[Any], layout: ImageLayout) -> bytes:
         resolution=resolution,
         resolutionunit="CENTIMETER" if resolution else None,
     )
-    return stream.getvalue()
+    return stream.getvalue()[: -plane.nbytes]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hcsflow.ngff.layout import ArrayLayout, ImageLayout
 from hcsflow.ngff.metadata import (
@@ -28,9 +29,11 @@ from hcsflow.storage.documents import (
     write_array_document,
     write_group_documents,
 )
-from hcsflow.storage.images import ImageRecord
 from hcsflow.storage.objects import StoredObject
 from hcsflow.storage.tables import list_tables, roi_tables, write_roi_table, write_table
+
+if TYPE_CHECKING:  # the client writes documents, and has no need of codecs
+    from hcsflow.storage.images import ImageRecord
 
 __all__ = [
     "ImageFacts",

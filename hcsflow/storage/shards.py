@@ -20,7 +20,7 @@ import numpy as np
 
 from hcsflow.ngff.model import ArrayLayout
 from hcsflow.storage.chunks import ArrayWriter, BlockWriter, ChunkWriter, Index
-from hcsflow.storage.encoding import Encoders
+from hcsflow.storage.encoding import Encoded, Encoders
 from hcsflow.storage.objects import ObjectFile
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class ShardWriter(ArrayWriter):
             file.rest()
         self._open.clear()
 
-    def _store(self, index: Index, encoded: bytes) -> None:
+    def _store(self, index: Index, encoded: Encoded) -> None:
         at, place = self._objects.split(index)
         shard = self._shards.get(at) or self._begin(at)
         self._keep_open(at, shard.file)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hcsflow.ngff.layout import ImageLayout, image_of, images_of, planes_of, slot_of
+from hcsflow.storage.encoding import Encoders
 from hcsflow.storage.images import ImageRecord, ImageWriter
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ class WellImageWriter:
         The well's folder; arrays lie below it as the layout says.
     layout : ImageLayout
         The well's image or label image, a mosaic or per field.
+    encoders : Encoders, optional
+        Threads that writers share. None: planes are encoded as they come.
 
     Raises
     ------
@@ -55,8 +60,9 @@ class WellImageWriter:
     ['0/0/c/0/0/0', '1/0/c/0/0/0']
     """
 
-    def __init__(self, root: Path, layout: ImageLayout) -> None:
+    def __init__(self, root: Path, layout: ImageLayout, encoders: Encoders | None = None) -> None:
         self._root = root
+        self._encoders = encoders or Encoders()
         self._layout = layout
         self._images = {image.path: image for image in images_of(layout)}
         self._place = {field: image_of(layout, field).path for field in layout.fields}
@@ -69,16 +75,21 @@ class WellImageWriter:
         path = self._place[field]
         writer = self._writer(path)
         slot = slot_of(self._layout, channel, z)
+        if not self._encoders.is_inline and not _is_alone(plane):
+            plane = plane.copy()
+            plane.flags.writeable = False
         writer.write(field, timepoint, channel, slot, plane)
         self._missing[path] -= 1
         if not self._missing[path] and self._layout.is_per_field:
-            self._finish(path)
+            # in its turn: nobody waits for the field's last planes
+            self._encoders.submit(self, lambda: (path,), self._finish)
 
     def close(self) -> tuple[tuple[ImageLayout, ImageRecord], ...]:
         """Finish all images; return each with what was stored of it, in the order of fields.
 
         Planes that were not written are absent and read as 0.
         """
+        self._encoders.settle(self)
         for path in self._images:
             if path not in self._records:
                 self._writer(path)
@@ -87,6 +98,7 @@ class WellImageWriter:
 
     def abort(self) -> None:
         """Remove what is unfinished; safe to call twice."""
+        self._encoders.drop(self)
         for writer in self._writers.values():
             writer.abort()
         self._writers.clear()
@@ -94,7 +106,7 @@ class WellImageWriter:
     def _writer(self, path: str) -> ImageWriter:
         writer = self._writers.pop(path, None)
         if writer is None:
-            writer = ImageWriter(self._root, self._images[path])
+            writer = ImageWriter(self._root, self._images[path], encoders=self._encoders)
         self._writers[path] = writer  # the last used stands last
         if len(self._writers) > MAX_OPEN_IMAGES:
             list(self._writers.values())[-1 - MAX_OPEN_IMAGES].rest()
@@ -103,3 +115,14 @@ class WellImageWriter:
     def _finish(self, path: str) -> None:
         self._records[path] = self._writers[path].close()
         del self._writers[path]
+
+
+def _is_alone(plane: NDArray[Any]) -> bool:
+    """Tell whether a plane may wait for its turn: nobody writes to it, it keeps no stack alive."""
+    owner: Any = plane if plane.base is None else plane.base
+    return (
+        isinstance(owner, np.ndarray)
+        and owner.flags.owndata
+        and not owner.flags.writeable
+        and owner.nbytes == plane.nbytes
+    )

@@ -117,7 +117,9 @@ def _told(step: StepPlan) -> Iterator[str]:
     makers = [f"{each.name} of step {each.producer + 1}" for each in _links(step)]
     if makers:
         yield f"takes {', '.join(makers)}"
-    yield f"stacked over {', '.join(step.variable_components)}; gives {_planes(step.output)}"
+    stacks = ", ".join(step.variable_components)
+    how = f"stacked over {stacks}" if stacks else "plane by plane"
+    yield f"{how}; gives {_planes(step.output)}"
 
 
 def _planes(planes: PlaneSet) -> str:

@@ -21,6 +21,7 @@ GRAPHS = Path(__file__).parents[2] / "graphs"
 TABLES = {
     "background-projection": [],
     "cell-painting": ["cells", "nuclei"],
+    "convert": [],
     "count-nuclei": ["nuclei"],
     "count-over-time": ["counts"],
     "max-projection": [],

@@ -57,6 +57,8 @@ REFUSED = {
         3, "{functions: {1: max_projection, '*': PASS}, group_by: field}", "full grid"),
     "z of channels": (
         3, "{function: 'refused_lab:two', variable_components: channel}", "new z axis"),
+    "z of one plane": (
+        3, "{function: 'refused_lab:two', variable_components: []}", "not of one plane"),
     "no shape": (2, "{function: 'refused_lab:no_shape'}", "must give (y, x)"),
     "bad shape rule": (2, "{function: 'refused_lab:bad_shape'}", "output_shape of"),
     "no producer": (2, "{function: 'refused_lab:asks'}", "which no earlier step makes"),

@@ -1,9 +1,12 @@
 """Projected memory: what counts, and what is refused with which advice."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hcsflow.compiler import compile_plan
+from hcsflow.compiler.budget import fit_encoders
 from hcsflow.compiler.needs import OVERHEAD_BYTES, SLACK
 from hcsflow.config import GlobalPipelineConfig, ZarrConfig
 from hcsflow.contracts import contract, special_inputs, special_outputs
@@ -74,6 +77,31 @@ def test_temporaries_grow_with_the_stack_unless_the_contract_says_otherwise():
 def test_stack_result_and_encoder_are_counted():
     expected = SLACK * (10 + 10 + 3) * PLANE + OVERHEAD_BYTES
     assert projected(working_planes=0.0) == pytest.approx(expected, abs=2)
+
+
+def with_encoders(count: int, memory_bytes: int, **plate):
+    plan = plan_of({"func": declared(working_planes=0.0), "name": "work"}, **plate)
+    wide = replace(plan.resources, encoders=count)
+    return plan, fit_encoders(plan.replace(resources=wide), memory_bytes)
+
+
+def test_planes_that_wait_for_several_encoders_are_counted():
+    one, eight = with_encoders(8, 1 << 40)
+    assert eight.resources.encoders == 8
+    extra = eight.projected_bytes - one.projected_bytes
+    assert extra == pytest.approx(8 * 3 * SLACK * PLANE, abs=2)
+    few, _ = with_encoders(1, 1 << 40, z=2)
+    _, many = with_encoders(8, 1 << 40, z=2)
+    extra = many.projected_bytes - few.projected_bytes
+    assert extra == pytest.approx(2 * 3 * SLACK * PLANE, abs=2), "there are but two planes"
+
+
+def test_a_plan_has_as_many_encoders_as_memory_holds_and_is_never_refused_for_them():
+    one, four = with_encoders(8, with_encoders(4, 1 << 40)[1].projected_bytes)
+    assert four.resources == replace(one.resources, encoders=4)
+    assert one.projected_bytes < four.projected_bytes
+    _, tight = with_encoders(8, one.projected_bytes)
+    assert tight == one
 
 
 def test_a_plan_over_the_workers_memory_is_refused_with_the_worst_step_and_both_sizes():

@@ -178,7 +178,9 @@ def test_a_task_loops_over_what_its_own_steps_leave_fixed():
     plan = compiled(
         kept(top, "projected", variable_components=("field",)), FunctionStep(same, name="b")
     )
-    assert [segment.loop for segment in plan.segments] == [("timepoint",), ("timepoint", "field")]
+    assert [segment.loop for segment in plan.segments] == [
+        ("timepoint", "channel", "z"), ("timepoint", "channel", "field")
+    ]  # fmt: skip
 
 
 def test_a_loop_that_would_change_the_order_of_writing_is_not_taken():
@@ -188,7 +190,13 @@ def test_a_loop_that_would_change_the_order_of_writing_is_not_taken():
         FunctionStep(same, name="c"),
     )
     # alone, the last two could go timepoint by timepoint; c's planes would come in another order
-    assert [segment.loop for segment in plan.segments] == [("field",), ()]
+    assert [segment.loop for segment in plan.segments] == [("channel", "field", "z"), ("channel",)]
+
+
+def test_what_goes_plane_by_plane_holds_as_much_of_any_well():
+    steps = [FunctionStep(same, name=name, variable_components=()) for name in "ab"]
+    small, large = (compiled(*steps, fields=n, channels=n, z=n) for n in (2, 9))
+    assert large.projected_bytes == small.projected_bytes
 
 
 def test_what_later_steps_need_crosses_and_what_is_stored_does():

@@ -177,6 +177,27 @@ def test_a_plan_for_a_batch_system_can_be_made_anywhere():
     assert fitted_resources(gpu, LAPTOP, request(2)).gpus == 2
 
 
+@pytest.mark.parametrize(
+    ("profile", "probe", "wells", "workers", "encoders"),
+    [
+        (LocalProfile(kind="local"), LAPTOP, 384, None, 1),  # no core is idle
+        (LocalProfile(kind="local"), LAPTOP, 384, 1, 8),
+        (LocalProfile(kind="local"), LAPTOP, 384, 3, 2),
+        (LocalProfile(kind="threads"), LAPTOP, 384, 4, 2),
+        (LocalProfile(kind="local"), LAPTOP, 2, 8, 4),  # six workers have no well
+        (LocalProfile(kind="local"), CONTAINER, 384, 2, 1),
+        (LocalProfile(kind="serial"), LAPTOP, 384, None, 1),
+        (CudaProfile(), DGX, 384, None, 8),
+        (find_profile("slurm"), DGX, 384, None, 1),  # its cores are another machine's
+        (find_profile("tcp://a:1"), LAPTOP, 384, 1, 1),
+    ],
+)
+def test_cores_that_no_worker_uses_encode(profile, probe, wells, workers, encoders):
+    found = fitted_resources(profile, probe, request(wells, workers=workers, gib=0.25))
+    assert found.encoders == encoders
+    assert largest_resources(profile, probe, workers).encoders == 1
+
+
 def test_more_local_workers_than_fit_are_refused_when_a_plan_is_made():
     with pytest.raises(UsageError, match="64 workers"):
         fitted_resources(LocalProfile(kind="local"), LAPTOP, request(workers=64, gib=1))

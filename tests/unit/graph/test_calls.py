@@ -304,6 +304,28 @@ for given in (stack, convert(stack, kind)):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_special_inputs_on_a_device_come_as_the_function_takes_arrays():
+    if importlib.util.find_spec("pyclesperanto") is None:
+        pytest.skip("pyclesperanto is not installed")
+    code = """
+import numpy as np
+from hcsflow.arrays import convert, memory_type_of
+from hcsflow.graph.calls import apply
+from hcsflow.plan import Call
+def measure(stack, *, labels, table):
+    kinds = [memory_type_of(labels), *map(memory_type_of, table.values())]
+    assert kinds == ["numpy", "numpy", "numpy"], kinds
+    assert np.array_equal(labels, stack) and table.keys() == {"a", "b"}
+    return stack
+stack = np.arange(60, dtype=np.uint16).reshape(3, 4, 5)
+names = ("labels", "table")
+call = Call("lab:m", "", "numpy", "numpy", (), names, (), "same", (4, 5), "uint16", measure)
+on_device = convert(stack, "pyclesperanto")
+apply("measure", call, stack, {"labels": on_device, "table": {"a": on_device, "b": stack}})
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 class Late:
     """A special output whose library computes it later, and runs out of memory on the way."""
 

@@ -69,7 +69,10 @@ def test_arrays_of_every_library_spill(full, library):
 @pytest.mark.gpu
 @pytest.mark.parametrize("library", ["torch", "jax"])
 def test_cuda_arrays_come_back_to_the_gpu(full, library):
-    pytest.importorskip(library)
+    module = pytest.importorskip(library, reason=f"{library} is not installed")
+    is_torch = library == "torch"
+    if not (module.cuda.is_available() if is_torch else module.default_backend() == "gpu"):
+        pytest.skip(f"{library} sees no GPU")
     full.save(convert(PIXELS.astype(np.int16), library, device=0), "a")
     assert full.usage().device == {}
     found = full.load("a")
