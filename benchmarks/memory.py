@@ -68,7 +68,8 @@ def step(func: Any, *over: str, **options: Any) -> hf.FunctionStep:
     """Return a step that stacks over some components, z where none is named."""
     name = func if isinstance(func, str) else func.__name__
     name = options.pop("name", name)
-    return hf.FunctionStep(func, name=name, variable_components=list(over or ("z",)), **options)
+    options = {"variable_components": list(over or ("z",))} | options
+    return hf.FunctionStep(func, name=name, **options)
 
 
 def segmentation(*over: str) -> list[hf.FunctionStep]:
@@ -111,6 +112,16 @@ CASES: dict[str, Case] = {
     "count-nuclei, 2 fields of 2 × 4 × 2048²": Case(
         lambda: load_pipeline("count-nuclei"),
         {"size": 2048, "z": 4, "channels": 2, "fields": 2},
+    ),
+    "channel by channel, 4 × 10 × 2048²": Case(
+        lambda: [step("gaussian_filter"), step("median_filter")],
+        {"size": 2048, "z": 10, "channels": 4},
+    ),
+    "plane by plane, 3 × 6 × 4096²": Case(
+        lambda: [
+            step(name, variable_components=[]) for name in ("gaussian_filter", "median_filter")
+        ],
+        {"size": 4096, "z": 6, "channels": 3},
     ),
     "channel stacks, 12 × 2048²": Case(
         lambda: [step("max_projection"), step("gaussian_filter", "channel")],
