@@ -48,6 +48,9 @@ DEVICE_CONTEXT_BYTES = 600_000_000
 THREAD_HEAP_BYTES = 64 << 20
 """What the reading thread allocates in smaller blocks stays with glibc's allocator."""
 
+READING_BYTES = 32 << 20
+"""What threads that decode side by side hold besides, at most; see `hcsflow.graph.feed`."""
+
 SLACK = 1.06
 """Gaps that the allocator leaves between blocks of different sizes."""
 
@@ -94,7 +97,7 @@ def needs_of(plan: Plan, segment: Segment) -> Iterator[tuple[StepPlan, Needs]]:
     steps = plan.steps[segment.first : segment.last + 1]
     readers = _readers(plan, segment)
     objects = held_objects(plan, segment)
-    ahead = _read_ahead(readers)
+    ahead = _read_ahead(readers) + (READING_BYTES if plan.resources.encoders > 1 else 0)
     handed = _handed_over(plan, segment) + _values_read(plan, segment)
     passed_on = _passed_on(plan, segment)
     encoding_ahead = _encoding_ahead(plan, steps)
@@ -102,7 +105,10 @@ def needs_of(plan: Plan, segment: Segment) -> Iterator[tuple[StepPlan, Needs]]:
         yield (
             step,
             Needs(
-                inputs=_of_plate(plan, segment, step) + handed + _decoding(segment, step),
+                inputs=_of_plate(plan, segment, step)
+                + handed
+                + _decoding(segment, step)
+                + _left_behind(plan, segment),
                 look_ahead=ahead,
                 earlier=sum(_earlier(other, step, steps, segment) for other in steps),
                 working=_gathering(step, plan, segment, readers)
@@ -147,6 +153,18 @@ def _staying(plan: Plan, segment: Segment) -> int:
         if max(groups, default=1 << 62) <= THREAD_HEAP_BYTES
         else 0
     )
+
+
+def _left_behind(plan: Plan, segment: Segment) -> int:
+    """Return the bytes that a task of an earlier segment leaves in blocks of other sizes.
+
+    Its worker's allocator keeps them (measured: up to one turn's input and output).
+    """
+    before = [other for other in plan.segments if other.last < segment.first]
+    first = (plan.steps[other.first].input for other in before)
+    last = (plan.steps[other.last].output for other in before)
+    turns = zip(before, first, last, strict=True)
+    return max((turn_nbytes(a, s) + turn_nbytes(b, s) for s, a, b in turns), default=0)
 
 
 def _readers(plan: Plan, segment: Segment) -> list[StepPlan]:

@@ -7,7 +7,7 @@ import pytest
 
 from hcsflow.compiler import compile_plan
 from hcsflow.compiler.budget import fit_encoders
-from hcsflow.compiler.needs import OVERHEAD_BYTES, SLACK
+from hcsflow.compiler.needs import OVERHEAD_BYTES, READING_BYTES, SLACK
 from hcsflow.config import GlobalPipelineConfig, ZarrConfig
 from hcsflow.contracts import contract, special_inputs, special_outputs
 from hcsflow.errors import PlanRefusedError
@@ -89,11 +89,13 @@ def test_planes_that_wait_for_several_encoders_are_counted():
     one, eight = with_encoders(8, 1 << 40)
     assert eight.resources.encoders == 8
     extra = eight.projected_bytes - one.projected_bytes
-    assert extra == pytest.approx(8 * 3 * SLACK * PLANE, abs=2)
+    assert extra == pytest.approx(SLACK * (8 * 3 * PLANE + READING_BYTES), abs=2)
     few, _ = with_encoders(1, 1 << 40, z=2)
     _, many = with_encoders(8, 1 << 40, z=2)
     extra = many.projected_bytes - few.projected_bytes
-    assert extra == pytest.approx(2 * 3 * SLACK * PLANE, abs=2), "there are but two planes"
+    assert extra == pytest.approx(SLACK * (2 * 3 * PLANE + READING_BYTES), abs=2), (
+        "there are but two planes"
+    )
 
 
 def test_a_plan_has_as_many_encoders_as_memory_holds_and_is_never_refused_for_them():
