@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute  # columns load it when they are cast: not at the run's very end
 import pyarrow.csv
 import pyarrow.parquet as pq
 

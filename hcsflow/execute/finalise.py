@@ -1,4 +1,4 @@
-"""What the client writes once tasks are through: plate documents, joined tables, metadata."""
+"""What the client writes once tasks are through: joined tables, metadata; plates are listed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from typing import Any
 
 from hcsflow.config import Backend
 from hcsflow.execute.consolidate import consolidate_tables
+from hcsflow.execute.listing import list_wells
 from hcsflow.execute.resume import Ledger
 from hcsflow.graph.commit import unit_folder
 from hcsflow.journal import ControlFolder, Outcome, read_failures
 from hcsflow.ngff.layout import images_of
 from hcsflow.plan import Plan, WritePlan, stable_json
 from hcsflow.plate import Manifest
-from hcsflow.storage.documents import remove_group
-from hcsflow.storage.plates import write_plate_documents
 from hcsflow.storage.virtual_workspace import VirtualWorkspaceBackend, WorkspaceMapping
 
-__all__ = ["METADATA", "finalise", "list_wells"]
+__all__ = ["METADATA", "finalise"]
 
 METADATA = "hcsflow_metadata.json"
 SCHEMA = "hcsflow.metadata/1"
@@ -35,19 +34,6 @@ LIBRARIES = (
 )  # fmt: skip
 
 
-def list_wells(plan: Plan, output: Path, ledger: Ledger) -> dict[str, list[str]]:
-    """Let each plate list exactly its whole wells; return them by output, in plate order."""
-    listed = {}
-    for write in plan.writes:
-        wells = ledger.whole_wells(write.output)
-        store = output / write.store
-        if wells or store.is_dir():
-            store.mkdir(parents=True, exist_ok=True)
-            _list_wells(plan, write, store, wells)
-        listed[write.output] = wells
-    return listed
-
-
 def _remove_sides(write: WritePlan, output: Path, wells: Collection[str]) -> None:
     """Remove the files beside a plate of wells that are not whole: no document unlists them."""
     for side in write.sides:
@@ -55,25 +41,6 @@ def _remove_sides(write: WritePlan, output: Path, wells: Collection[str]) -> Non
         for found in folder.iterdir() if folder.is_dir() else ():
             if found.name in wells:
                 shutil.rmtree(found, ignore_errors=True)
-
-
-def _list_wells(plan: Plan, write: WritePlan, store: Path, wells: list[str]) -> None:
-    """Write the documents of a plate and its rows, or see to it that there are none."""
-    plate = plan.plate
-    if not write.lists_wells:
-        for folder in (store, *(store / row for row in plate.rows)):
-            remove_group(folder)
-        return
-    write_plate_documents(
-        store,
-        plate.name,
-        rows=plate.rows,
-        columns=plate.columns,
-        wells=wells,
-        acquisition=plate.acquisition,
-        fields=len(images_of(write.image)),
-        version=write.image.ngff_version,
-    )
 
 
 def finalise(plan: Plan, manifest: Manifest, output: Path, ledger: Ledger) -> None:

@@ -18,8 +18,14 @@ from hcsflow.graph.process import LIBRARIES
 
 __all__ = ["check_main_module", "prepare_forkserver", "prestart", "start_method"]
 
-PRELOAD = ("distributed.nanny", "distributed.worker", "hcsflow.graph.tasks", *LIBRARIES)
-"""Imported once by the forkserver; nothing here may touch a GPU."""
+PRELOAD = (
+    "distributed.nanny", "distributed.worker", "hcsflow.graph.tasks", *LIBRARIES,
+    "skimage.segmentation._watershed",
+)  # fmt: skip
+"""Imported once by the forkserver; nothing here may touch a GPU.
+
+Functions load scikit-image when they first flood, a third of a second in each worker; here it is
+loaded while the plan is compiled. (The package itself would load nothing: it is lazy.)"""
 
 NO_LEAK_WARNING = "ignore:resource_tracker:UserWarning"
 """Workers that are killed leave semaphores; Python's tracker removes them and need not say so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
@@ -16,7 +17,7 @@ from hcsflow.execute.clusterplan import ClusterPlan
 from hcsflow.execute.estimates import Measurements
 from hcsflow.execute.events import EventLog, Listener
 from hcsflow.execute.executor import outcomes_of
-from hcsflow.execute.finalise import finalise, list_wells
+from hcsflow.execute.listing import list_wells
 from hcsflow.execute.lock import OutputLock, locked
 from hcsflow.execute.options import RunOptions, RunResult
 from hcsflow.execute.output import check_output, clear_output, clear_scratch, prepare_output
@@ -29,8 +30,12 @@ from hcsflow.graph.plugin import Bundle
 from hcsflow.journal import ControlFolder, Outcome, clear_failure, write_failure
 from hcsflow.plan import Plan
 from hcsflow.plate import Manifest
+from hcsflow.storage.lazy import load_object
 
 __all__ = ["run_plan"]
+
+FINALISE = "hcsflow.execute.finalise:finalise"
+"""Loaded while workers start and work: nothing before the end needs it."""
 
 LISTING_S = 20.0
 """Least time between two updates of the plates' lists of wells during a run."""
@@ -157,7 +162,7 @@ class _Run:
             try:
                 if self._measured is not None:
                     self._measured.save()
-                finalise(self.bundle.plan, self.bundle.manifest, output, ledger)
+                load_object(FINALISE)(self.bundle.plan, self.bundle.manifest, output, ledger)
             except OSError as error:
                 raise HcsflowError(
                     f"{error.filename or output}: cannot be written: {error.strerror}",
@@ -218,6 +223,7 @@ class _Run:
         ledger: Ledger,
     ) -> None:
         """Settle each well's outcome as it comes in, until all are or the run must stop."""
+        threading.Thread(target=load_object, args=(FINALISE,), daemon=True).start()
         with closing(outcomes_of(cluster, self.bundle, self.options, todo, self.events)) as news:
             for outcome in news:
                 self._settle(outcome, outcomes)

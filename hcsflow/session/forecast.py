@@ -11,7 +11,7 @@ from hcsflow.execute.estimates import Estimates, StepEstimate, read_estimates, s
 from hcsflow.execute.resume import Ledger
 from hcsflow.plan import Plan
 from hcsflow.session.plan import UNKNOWN_TIME
-from hcsflow.view.html import format_time
+from hcsflow.view.words import format_time
 
 __all__ = ["Forecast", "OutputForecast", "forecast_of", "known_forecast"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hcsflow.plate.names import PlaneName, format_plane_name
-from hcsflow.view.platemap import counted, planes_in_words
+from hcsflow.view.words import counted, planes_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

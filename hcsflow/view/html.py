@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hcsflow.view.progress import format_duration
-
 __all__ = [
     "Cell",
     "PlateDrawing",
@@ -17,7 +15,6 @@ __all__ = [
     "draw_plate",
     "environment",
     "format_number",
-    "format_time",
     "ink_on",
 ]
 
@@ -109,17 +106,6 @@ def format_number(value: float) -> str:
     if 1000 <= abs(value) < 1e6:
         return str(round(value))
     return f"{value:.3g}"
-
-
-def format_time(seconds: float) -> str:
-    """Render a time span, in milliseconds below one second.
-
-    Examples
-    --------
-    >>> format_time(0.0123), format_time(95)
-    ('12 ms', '1 min 35 s')
-    """
-    return f"{1000 * seconds:.0f} ms" if seconds < 1 else format_duration(seconds)
 
 
 def draw_plate(

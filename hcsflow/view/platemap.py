@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hcsflow.view.html import draw_plate, environment
+from hcsflow.view.words import counted, planes_in_words
 
 if TYPE_CHECKING:
-    from hcsflow.plate import Channel, Manifest, Measured, Plate
+    from hcsflow.plate import Manifest, Measured, Plate
 
-__all__ = ["counted", "planes_in_words", "plate_map_html", "well_states"]
+__all__ = ["plate_map_html", "well_states"]
 
 STATES = {
     "complete": ("#2a788e", "#1f5b6b", "complete"),
@@ -78,26 +79,6 @@ def plate_map_html(plate: Plate, manifest: Manifest) -> str:
             notes=_notes(plate, manifest),
         )
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun.
-
-    Examples
-    --------
-    >>> counted(1, "plane"), counted(1200, "plane")
-    ('1 plane', '1,200 planes')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def planes_in_words(channel: Channel) -> str:
-    """Say what a channel's planes are."""
-    if channel.is_projection:
-        return f"1, a stored projection ({channel.projection or 'method unknown'})"
-    beside = f", stored projection beside ({channel.projection})" if channel.projection else ""
-    height = f" at {channel.z_um:g} µm" if channel.z == 1 and channel.z_um is not None else ""
-    return f"{channel.z}{height}{beside}"
 
 
 def _facts(plate: Plate) -> list[str]:

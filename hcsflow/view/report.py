@@ -16,11 +16,12 @@ from hcsflow.journal import ControlFolder, Outcome, read_json, read_log, write_t
 from hcsflow.view.command import COMMAND, rerun_command
 from hcsflow.view.faults import reason_of, user_frame
 from hcsflow.view.heat import heat_maps
-from hcsflow.view.html import draw_plate, environment, format_number, format_time
+from hcsflow.view.html import draw_plate, environment, format_number
 from hcsflow.view.pictures import choose_pictures, label_name
 from hcsflow.view.progress import format_duration
 from hcsflow.view.record import RunRecord, WellRecord, read_record
 from hcsflow.view.timeline import Timeline, draw_timeline
+from hcsflow.view.words import format_time
 
 __all__ = ["render_report", "write_report"]
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from hcsflow.view.html import format_time
+from hcsflow.view.words import format_time
 
 __all__ = ["Timeline", "draw_timeline"]
 
