@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from measure import HERE, Sample, goal, interleave, ratios, run, samples, save
+from measure import HERE, Sample, goal, interleave, made_folder, ratios, run, samples, save
 from peer_plates import CLI, TOOLS, emptied, size_of, write_plate
 from tree_memory import TreeMemory
 
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--peers", type=Path, default=PEERS)
     parser.add_argument("--run-openhcs", type=Path, default=TOOLS / "run_openhcs.py")
-    parser.add_argument("--folder", type=Path, help="for plates and outputs")
+    parser.add_argument("--folder", type=made_folder, help="for plates and outputs")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)

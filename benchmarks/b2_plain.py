@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from measure import HERE, Sample, goal, interleave, ratios, run, samples, save
+from measure import HERE, Sample, goal, interleave, made_folder, ratios, run, samples, save
 from peer_plates import CLI, arrays_of, emptied, size_of, write_plate
 
 PEER = [sys.executable, HERE / "peers" / "plain_script.py"]
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--wells", type=int, default=64)
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="for plates and outputs")
+    parser.add_argument("--folder", type=made_folder, help="for plates and outputs")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)

@@ -45,7 +45,7 @@ import numcodecs
 import numpy as np
 import tifffile
 import zarr
-from measure import HERE, Sample, goal, interleave, run, samples, save, spread
+from measure import HERE, Sample, goal, interleave, made_folder, run, samples, save, spread
 from peer_pipeline import count_cells, smooth
 from peer_plates import CLI, arrays_of, emptied, size_of, write_plate
 
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--wells", type=int, default=64)
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="for plates and outputs")
+    parser.add_argument("--folder", type=made_folder, help="for plates and outputs")
     parser.add_argument("--measure", nargs=3, metavar=("PLATE", "OUTPUT", "PART/PARTS"))
     arguments = parser.parse_args()
     if arguments.measure:

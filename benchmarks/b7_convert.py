@@ -51,7 +51,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
-from measure import HERE, Sample, goal, interleave, ratios, run, samples, save, spread
+from measure import HERE, Sample, goal, interleave, made_folder, ratios, run, samples, save, spread
 from peer_plates import CLI, emptied, size_of, write_plate
 
 PEERS = Path.home() / ".cache" / "hcsflow-peers"
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--peers", type=Path, default=PEERS, help="made by peers/install.sh")
-    parser.add_argument("--folder", type=Path, help="for plates and outputs")
+    parser.add_argument("--folder", type=made_folder, help="for plates and outputs")
     arguments = parser.parse_args()
     measured = {f"{wells} wells": measure(arguments, wells) for wells in arguments.wells}
     largest = max(arguments.wells)

@@ -32,7 +32,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from measure import HERE, Sample, goal, interleave, run, samples, save, spread
+from measure import HERE, Sample, goal, interleave, made_folder, run, samples, save, spread
 from peer_plates import CLI, emptied, size_of, write_plate
 
 LIMIT = 0.92
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--pipeline", default=str(HERE / "peer_pipeline.py"))
     parser.add_argument("--rounds", type=int, default=40, help="of 24 planes in the plain loop")
-    parser.add_argument("--folder", type=Path, help="for plates and outputs")
+    parser.add_argument("--folder", type=made_folder, help="for plates and outputs")
     parser.add_argument("--loop", type=Path, metavar="PLATE", help="run the plain loop here")
     arguments = parser.parse_args()
     if arguments.loop:

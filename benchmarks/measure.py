@@ -76,6 +76,13 @@ def run(
     return Sample(wall, cpu, done.returncode, memory and memory.peak_bytes)
 
 
+def made_folder(text: str) -> Path:
+    """Return a folder, made if need be; for options."""
+    folder = Path(text)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends."""
     if sys.platform == "linux":

@@ -111,7 +111,12 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML.")
 ]
 ChunksOption = Annotated[
-    Chunks | None, typer.Option("--chunks", help="What one stored object holds. Default: well.")
+    Chunks | None,
+    typer.Option(
+        "--chunks",
+        help="What an object holds: a well's level, a plane (file), up to 2 GiB (adaptive). "
+        "Default: well.",
+    ),
 ]
 LayoutOption = Annotated[
     Layout | None, typer.Option("--layout", help="How a well's fields lie. Default: mosaic.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -205,7 +206,14 @@ def _run_shown(compiled: Plan, arguments: list[str], **options: Any) -> Run:
 def _output_error(output: Path, error: OSError) -> OSError | OutputError:
     """Return what is said where the system refuses to write in the output folder."""
     at = Path(error.filename).resolve() if isinstance(error.filename, str) else None
-    if isinstance(error, HcsflowError) or at is None or not at.is_relative_to(output.resolve()):
+    if isinstance(error, HcsflowError):
+        return error
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(
+            f"{output}: the disk is full ({error.strerror}{f': {at}' if at else ''})",
+            hint="make room, then run the same command again: wells that are whole stay",
+        )
+    if at is None or not at.is_relative_to(output.resolve()):
         return error
     return OutputError(
         f"{output} cannot be written to: {error.strerror} ({at})",

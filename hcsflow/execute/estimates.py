@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from statistics import median_low
+from statistics import fmean, median_low
 from typing import Any, Self
 
 from hcsflow.journal import (
@@ -79,7 +79,7 @@ class UnitEstimate:
     peak_bytes, projected_bytes : int
         Largest peak above an idle worker, 0 where it was not measured, and the plan's.
     bytes_read, bytes_written : int
-        Of a typical well: decoded input, stored output.
+        Of a well, on average, so that wells add up: decoded input, stored output.
     steps : tuple of StepEstimate
         In plan order, reading first, writing last.
     """
@@ -204,8 +204,8 @@ def _unit(plan: Plan, write: WritePlan, key: str, outcomes: Sequence[Outcome]) -
         longest_seconds=max(o.seconds for o in outcomes),
         peak_bytes=max(o.peak_bytes for o in outcomes),
         projected_bytes=max(s.projected_bytes for s in _segments_of(plan, write)),
-        bytes_read=median_low(o.bytes_read for o in outcomes),
-        bytes_written=median_low(o.bytes_written for o in outcomes),
+        bytes_read=round(fmean(o.bytes_read for o in outcomes)),
+        bytes_written=round(fmean(o.bytes_written for o in outcomes)),
         steps=tuple(_steps(_steps_of(plan, write), outcomes)),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 import traceback
@@ -46,6 +47,8 @@ __all__ = ["run_segment"]
 
 
 Result = Outcome | Handover
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run_segment(plan_id: str, segment: str, well: str, attempt: int, *upstream: Result) -> Result:
@@ -372,6 +375,8 @@ def _message(error: BaseException) -> str:
 def _hint(error: BaseException) -> str | None:
     if isinstance(error, ValueError) and "read-only" in str(error):
         return "a step function must not change its input; work on a copy"
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return "make room on the output's disk, then run the same command again"
     if isinstance(error, MemoryError):
         return "use fewer workers, or stack fewer planes at a time"
     return None

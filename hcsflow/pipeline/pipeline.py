@@ -63,7 +63,7 @@ class Pipeline:
         if not declared:
             raise PipelineError(
                 "a pipeline needs at least one step",
-                hint='to store a plate as it is: FunctionStep({"*": PASS}), as "convert" does',
+                hint='to store a plate as it is, take the ready pipeline "convert"',
             )
         for what, text in (("name", name), ("description", description)):
             if not isinstance(text, str):

@@ -335,7 +335,7 @@ def _one_component(where: str, name: Any) -> str:
     meant = nearest(str(name), COMPONENT_NAMES)
     raise PipelineError(
         f"{where}: no component {name!r}; there are {', '.join(COMPONENT_NAMES)}",
-        hint=f"did you mean {meant!r}?" if meant else "(the seeds' 'site' is 'field' here)",
+        hint=f"did you mean {meant!r}?" if meant else "OpenHCS's 'site' is called 'field' here",
     )
 
 

@@ -189,7 +189,7 @@ def room_warnings(
     *,
     free: int | None,
 ) -> tuple[str, ...]:
-    """Warn where the wells to do are expected to take more than is free.
+    """Warn where the wells to do may take more than is free.
 
     Parameters
     ----------
@@ -200,15 +200,20 @@ def room_warnings(
     free : int or None
         Free bytes; None: unknown, and nothing is said.
     """
-    needed = sum(
-        size.stored_bytes * _wells_left(plan, size.output, todo) // max(len(plan.wells), 1)
-        for size in sizes
+    wells = [_wells_left(plan, size.output, todo) for size in sizes]
+    needed, most = (
+        sum(
+            nbytes * left // max(len(plan.wells), 1)
+            for nbytes, left in zip(each, wells, strict=True)
+        )
+        for each in ([s.stored_bytes for s in sizes], [s.high_bytes for s in sizes])
     )
-    if free is None or needed <= free:
+    if free is None or most <= free:
         return ()
+    takes = f"about {_in_words(needed)}" if needed > free else f"up to {_in_words(most)}"
     said = (
-        f"the output's disk has {_in_words(free)} free, what is to do takes about "
-        f"{_in_words(needed)}: make room, choose another folder with -o, or fewer wells"
+        f"the output's disk has {_in_words(free)} free, what is to do takes {takes}: "
+        "make room, choose another folder with -o, or fewer wells"
     )
     return (said,)
 
