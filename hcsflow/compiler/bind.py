@@ -40,7 +40,10 @@ def bind(plan: Plan, declared: Declared) -> Plan:
     steps: list[StepPlan] = []
     for index, step in enumerate(declared.pipeline.steps):
         chooser = VariantChooser(
-            step.name, has_gpu=plan.resources.gpus > 0, recorded=declared.recorded
+            step.name,
+            has_gpu=plan.resources.gpus > 0,
+            is_all_gpu=plan.resources.gpus >= max(1, plan.resources.workers),
+            recorded=declared.recorded,
         )
         bound = _bind_step(index, _Scope(step, plan, values, chooser), producers)
         for target in bound.special_outputs:

@@ -21,7 +21,7 @@ __all__ = ["VariantChooser"]
 class VariantChooser:
     """Finds the functions of one step's chains.
 
-    Of the catalogue's functions it takes those for GPUs where the resources hold one, else the
+    Of the catalogue's functions it takes those for GPUs where every worker has one, else the
     variants that convert least in all. Where the output holds results already it takes those that
     made them, so that wells stay alike whatever machine goes on.
 
@@ -29,15 +29,16 @@ class VariantChooser:
     ----------
     step : str
         Name of the step, for errors.
-    has_gpu : bool
-        Whether the plan's resources hold a GPU.
+    has_gpu, is_all_gpu : bool
+        Whether the plan's resources hold a GPU, and one for every worker.
     recorded : Recorded
         What made the results that the output holds.
     """
 
-    def __init__(self, step: str, *, has_gpu: bool, recorded: Recorded) -> None:
+    def __init__(self, step: str, *, has_gpu: bool, is_all_gpu: bool, recorded: Recorded) -> None:
         self._step = step
         self._has_gpu = has_gpu
+        self._is_all_gpu = is_all_gpu
         self._recorded = {name: list(t) for (s, name), t in recorded.items() if s == step}
 
     def functions(self, chain: Chain) -> list[Callable[..., Any]]:
@@ -76,7 +77,7 @@ class VariantChooser:
         if earlier:
             return [self._kept(name, earlier.pop(0), types)]
         usable = [each for each in types if self._is_usable(each)]
-        on_gpu = [each for each in usable if LIBRARIES[each].needs_gpu]  # none without a GPU
+        on_gpu = [each for each in usable if LIBRARIES[each].needs_gpu and self._is_all_gpu]
         return on_gpu or usable or list(types[:1])
 
     def _kept(self, name: str, memory_type: str, types: tuple[str, ...]) -> str:

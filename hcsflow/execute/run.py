@@ -24,7 +24,7 @@ from hcsflow.execute.output import check_output, clear_output, clear_scratch, pr
 from hcsflow.execute.performance import check_report_path
 from hcsflow.execute.quiet import dask_logs_to
 from hcsflow.execute.resume import Ledger, failed_before, planned_wells, shares_of
-from hcsflow.execute.select import cluster_for
+from hcsflow.execute.select import cluster_for, with_fitting_encoders
 from hcsflow.graph.commit import fenced
 from hcsflow.graph.plugin import Bundle
 from hcsflow.journal import ControlFolder, Outcome, clear_failure, write_failure
@@ -82,6 +82,7 @@ def run_plan(
     options = options or RunOptions()
     output, plate_root = Path(output).resolve(), Path(plate_root).resolve()
     check_output(plan, plate_root, output, fresh=options.fresh)
+    plan = with_fitting_encoders(plan, options)
     cluster = cluster_for(plan, options, len(plan.wells))
     _check_report(cluster, options)
     with locked(output) as lock:

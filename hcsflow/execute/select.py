@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hcsflow.compiler.budget import budget
 from hcsflow.errors import PlanRefusedError, UsageError
 from hcsflow.execute.clusterplan import ClusterPlan, ClusterRequest
 from hcsflow.execute.cudaplan import cuda_arguments, cuda_devices
@@ -32,6 +33,7 @@ __all__ = [
     "fitted_resources",
     "largest_resources",
     "select_cluster",
+    "with_fitting_encoders",
 ]
 
 IDLE_BYTES = 256 << 20
@@ -269,7 +271,12 @@ def fitted_resources(profile: Profile, probe: Probe, request: ClusterRequest) ->
         many = replace(request, wells=max(request.workers or 0, request.wells))
         offer = select_cluster(local, probe, many)
     encoders = _encoders(profile, probe, offer, wells=request.wells)
-    return replace(_resources(offer, offer.memory_bytes), encoders=encoders)
+    devices = probe.gpus if isinstance(profile, CudaProfile) else ()
+    return replace(
+        _resources(offer, offer.memory_bytes),
+        encoders=encoders,
+        device_memory_bytes=min((gpu.memory_bytes for gpu in devices), default=0),
+    )
 
 
 def _encoders(profile: Profile, probe: Probe, offer: ClusterPlan, wells: int) -> int:
@@ -313,6 +320,25 @@ def _resources(plan: ClusterPlan, memory_bytes: int) -> Resources:
         threads_per_worker=plan.threads_per_worker,
         gpus=plan.gpus,
     )
+
+
+def with_fitting_encoders(plan: Plan, options: RunOptions) -> Plan:
+    """Return a plan with no more encoders than the cluster has room for that it is run on.
+
+    They were chosen for the workers that it was compiled for: one thread has none beside it, and
+    more workers leave fewer cores idle.
+    """
+    resources = plan.resources
+    workers = options.workers or plan.config.num_workers or resources.workers
+    most = resources.encoders * max(resources.workers, 1) // max(workers, 1)
+    if options.cluster == "serial":
+        most = 1
+    fitting = min(resources.encoders, max(most, 1))
+    if fitting == resources.encoders:
+        return plan
+    unlimited = replace(resources, encoders=fitting, memory_bytes=sys.maxsize)
+    projected = budget(plan.replace(resources=unlimited), None)
+    return projected.replace(resources=replace(resources, encoders=fitting))
 
 
 def cluster_for(plan: Plan, options: RunOptions, wells: int) -> ClusterPlan:

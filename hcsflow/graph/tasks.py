@@ -348,7 +348,8 @@ class _WellTask:
 
     def failure(self, error: BaseException) -> Outcome:
         """Return what is recorded of an error."""
-        step = self._run.step_name if self._run else "read"
+        # After the last step, and with several encoders later than planes were given to them.
+        step = (self._run.step_name or "write") if self._run else "read"
         file = error.file if isinstance(error, PlaneError) else None
         return Outcome(
             well=self._well,

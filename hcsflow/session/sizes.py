@@ -87,12 +87,13 @@ class StoredSize:
         )
 
 
-_UNITS = ((1, "bytes"), (10**3, "kB"), (10**6, "MB"), (10**9, "GB"), (10**12, "TB"))
+_UNITS = ((1, "bytes"), (10**3, "kB"), (10**6, "MB"), (10**9, "GB"), (10**12, "TB"), (10**15, "PB"))
 
 
 def _in_words(nbytes: int) -> str:
-    unit, name = max(u for u in _UNITS if u[0] <= max(nbytes, 1))
-    return f"{nbytes / unit:.3g} {name}"
+    rounded = float(f"{nbytes:.3g}")
+    unit, name = max(u for u in _UNITS if u[0] <= max(rounded, 1))
+    return f"{rounded / unit:.3g} {name}"
 
 
 def stored_sizes(plan: Plan, forecast: Forecast | None) -> tuple[StoredSize, ...]:

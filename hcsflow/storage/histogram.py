@@ -55,10 +55,6 @@ class GreyHistogram:
         self._counts = np.zeros(1 << 16, np.int64)
         self._min, self._max = np.inf, -np.inf
 
-    def add(self, plane: NDArray[Any]) -> None:
-        """Count a plane's pixels; the plane is neither kept nor changed."""
-        self.take(grey_counts(plane))
-
     def take(self, counts: GreyCounts) -> None:
         """Add what `grey_counts` counted."""
         found = counts.bins

@@ -301,6 +301,9 @@ def halve(plane: NDArray[Any], *, is_label: bool = False) -> NDArray[Any]:
     if plane.dtype.kind == "f":
         pairs = plane[:, ::2] + plane[:, 1::2]
         return np.asarray((pairs[::2] + pairs[1::2]) * plane.dtype.type(0.25))
-    wide: NDArray[Any] = plane.astype(np.int16 if plane.itemsize == 1 else np.int64)
-    pairs = wide[:, ::2] + wide[:, 1::2]
-    return np.asarray(((pairs[::2] + pairs[1::2] + 2) >> 2).astype(plane.dtype))
+    total: NDArray[Any] = plane[::2, ::2].astype(np.int16 if plane.itemsize == 1 else np.int64)
+    for part in (plane[::2, 1::2], plane[1::2, ::2], plane[1::2, 1::2]):
+        total += part
+    total += 2
+    total >>= 2
+    return np.asarray(total.astype(plane.dtype))

@@ -54,7 +54,6 @@ def read_plane(
     shape_yx: tuple[int, int],
     dtype: DTypeLike,
     file: str,
-    out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """Read the one plane of a TIFF file.
 
@@ -68,13 +67,11 @@ def read_plane(
         Pixel type expected.
     file : str
         The plane's name for messages, relative to the plate.
-    out : ndarray, (y, x) ``dtype``, optional
-        Where to put it: C-contiguous, in native byte order. After an error it holds anything.
 
     Returns
     -------
     ndarray, (y, x) ``dtype``
-        ``out``, or a new C-contiguous array in native byte order.
+        A new C-contiguous array in native byte order.
 
     Raises
     ------
@@ -84,8 +81,7 @@ def read_plane(
         If it cannot be read, is no TIFF, is cut short or damaged, or holds another shape, dtype
         or more than one plane. Its ``__cause__`` is the `OSError` where there was one.
     """
-    if out is None:
-        out = np.empty(shape_yx, np.dtype(dtype).newbyteorder("="))
+    out = np.empty(shape_yx, np.dtype(dtype).newbyteorder("="))
     with PlaneFile(path, file=file) as opened:
         opened.read_into(out)
     return out

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+import hcsflow as hf
 from hcsflow.config import Level, Source, profile_source, resolve
 from hcsflow.errors import ConfigError, PlanRefusedError, UsageError
 from hcsflow.execute.clusterplan import ClusterRequest
+from hcsflow.execute.options import RunOptions
 from hcsflow.execute.probe import Gpu, Probe, probe_machine
 from hcsflow.execute.profiles import (
     CudaProfile,
@@ -21,7 +23,9 @@ from hcsflow.execute.select import (
     fitted_resources,
     largest_resources,
     select_cluster,
+    with_fitting_encoders,
 )
+from hcsflow.testing.plates import write_imagexpress_plate
 
 GIB = 1 << 30
 A100 = Gpu("NVIDIA A100-SXM4-40GB", 40 * GIB)
@@ -196,6 +200,20 @@ def test_cores_that_no_worker_uses_encode(profile, probe, wells, workers, encode
     found = fitted_resources(profile, probe, request(wells, workers=workers, gib=0.25))
     assert found.encoders == encoders
     assert largest_resources(profile, probe, workers).encoders == 1
+
+
+def test_a_plan_is_run_with_no_more_encoders_than_cores_are_left(tmp_path):
+    write_imagexpress_plate(tmp_path / "PLATE", wells=("A01",), fields=2, z=2, size=64)
+    four = hf.Resources(workers=2, memory_bytes=8 * GIB, encoders=4)
+    plate = hf.open_plate(tmp_path / "PLATE")
+    plan = hf.compile("convert", plate, output=tmp_path / "OUT", resources=four).frozen
+    assert with_fitting_encoders(plan, RunOptions(cluster="local")) is plan
+    assert with_fitting_encoders(plan, RunOptions(cluster="local", workers=1)) is plan
+    serial = with_fitting_encoders(plan, RunOptions(cluster="serial"))
+    crowded = with_fitting_encoders(plan, RunOptions(cluster="local", workers=4))
+    assert serial.resources == replace(four, encoders=1)
+    assert crowded.resources == replace(four, encoders=2)
+    assert serial.projected_bytes < crowded.projected_bytes < plan.projected_bytes
 
 
 def test_more_local_workers_than_fit_are_refused_when_a_plan_is_made():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hcsflow.errors import MissingPlaneError, PlaneError
 from hcsflow.storage import tiff_header
-from hcsflow.storage.tiff import read_header, read_plane
+from hcsflow.storage.tiff import PlaneFile, read_header, read_plane
 from hcsflow.storage.tiff_header import HeaderMemory, parse_header
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -289,9 +289,7 @@ def test_a_plane_is_read_into_what_is_given(tmp_path, writer):
     tifffile.imwrite(tmp_path / "p.tif", picture(), **WRITERS[writer])
     stack = np.zeros((3, 60, 70), np.uint16)
     given = stack[1]
-    found = read_plane(
-        tmp_path / "p.tif", shape_yx=(60, 70), dtype="uint16", file="p.tif", out=given
-    )
-    assert found is given
+    with PlaneFile(tmp_path / "p.tif", file="p.tif") as opened:
+        opened.read_into(given)
     assert np.array_equal(stack[1], picture())
     assert not stack[::2].any()
