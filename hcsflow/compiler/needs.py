@@ -332,7 +332,7 @@ def _encoding(plan: Plan, step: StepPlan) -> int:
     if any(write.step == step.index for write in plan.writes):
         nbytes += ENCODER_PLANES * plane_nbytes(step.output)
     labels = sum(target.kind == "labels" for target in step.special_outputs)
-    planes = ENCODER_PLANES + _largest(step)
+    planes = ENCODER_PLANES + 1  # they are numbered plane by plane
     return nbytes + labels * planes * prod(step.output.shape_yx) * UINT32
 
 
