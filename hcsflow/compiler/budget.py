@@ -10,7 +10,7 @@ from hcsflow.compiler.needs import Needs, device_bytes, needs_of
 from hcsflow.errors import PlanRefusedError
 from hcsflow.plan import Plan, Resources, Segment, StepPlan
 
-__all__ = ["budget", "fit_encoders"]
+__all__ = ["budget", "fit_encoders", "with_encoders"]
 
 STACKS = "stack fewer planes at a time (variable_components)"
 ADVICE = {
@@ -66,14 +66,20 @@ def fit_encoders(plan: Plan, memory_bytes: int) -> Plan:
     memory_bytes : int
         What a task may use above an idle worker.
     """
-    resources = plan.resources
-    while resources.encoders > 1:
-        unlimited = replace(resources, memory_bytes=sys.maxsize)
-        projected = budget(plan.replace(resources=unlimited), None)
-        if projected.projected_bytes <= memory_bytes:
-            return projected.replace(resources=resources)
-        resources = replace(resources, encoders=resources.encoders // 2)
-    return plan.replace(resources=resources)
+    encoders = plan.resources.encoders
+    while encoders > 1:
+        fitting = with_encoders(plan, encoders)
+        if fitting.projected_bytes <= memory_bytes:
+            return fitting
+        encoders //= 2
+    return plan.replace(resources=replace(plan.resources, encoders=encoders))
+
+
+def with_encoders(plan: Plan, encoders: int) -> Plan:
+    """Return a plan with some encoders, projected anew; it is not refused for what they take."""
+    resources = replace(plan.resources, encoders=encoders)
+    unlimited = plan.replace(resources=replace(resources, memory_bytes=sys.maxsize))
+    return budget(unlimited, None).replace(resources=resources)
 
 
 def _too_large(plan: Plan, segment: Segment, step: StepPlan, needs: Needs) -> PlanRefusedError:

@@ -10,7 +10,15 @@ from hcsflow.compiler.blocks import held_objects
 from hcsflow.compiler.sizes import is_read_on, plane_nbytes, turn_nbytes
 from hcsflow.config import Backend
 from hcsflow.contracts import contract_of
-from hcsflow.plan import Carried, Plan, Segment, StepPlan, groups_of, output_members
+from hcsflow.plan import (
+    READING_BYTES,
+    Carried,
+    Plan,
+    Segment,
+    StepPlan,
+    groups_of,
+    output_members,
+)
 
 __all__ = ["Needs", "device_bytes", "needs_of"]
 
@@ -47,9 +55,6 @@ DEVICE_CONTEXT_BYTES = 600_000_000
 
 THREAD_HEAP_BYTES = 64 << 20
 """What the reading thread allocates in smaller blocks stays with glibc's allocator."""
-
-READING_BYTES = 32 << 20
-"""What threads that decode side by side hold besides, at most; see `hcsflow.graph.feed`."""
 
 SLACK = 1.06
 """Gaps that the allocator leaves between blocks of different sizes."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hcsflow.compiler.budget import budget
+from hcsflow.compiler.budget import with_encoders
 from hcsflow.errors import PlanRefusedError, UsageError
 from hcsflow.execute.clusterplan import ClusterPlan, ClusterRequest
 from hcsflow.execute.cudaplan import cuda_arguments, cuda_devices
@@ -336,9 +336,7 @@ def with_fitting_encoders(plan: Plan, options: RunOptions) -> Plan:
     fitting = min(resources.encoders, max(most, 1))
     if fitting == resources.encoders:
         return plan
-    unlimited = replace(resources, encoders=fitting, memory_bytes=sys.maxsize)
-    projected = budget(plan.replace(resources=unlimited), None)
-    return projected.replace(resources=replace(resources, encoders=fitting))
+    return with_encoders(plan, fitting)
 
 
 def cluster_for(plan: Plan, options: RunOptions, wells: int) -> ClusterPlan:

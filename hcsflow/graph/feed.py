@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hcsflow.config import Backend, MissingPolicy
 from hcsflow.errors import MissingPlaneError, PlaneError
 from hcsflow.graph.positions import StagePositions
-from hcsflow.plan import LocalKey, Plan, Resources
+from hcsflow.plan import READING_BYTES, LocalKey, Plan, Resources
 from hcsflow.plate import Manifest, Plate
 from hcsflow.plate.names import PlaneName, format_plane_name
 from hcsflow.storage.traffic import TrafficMeter
@@ -27,9 +27,6 @@ __all__ = ["PlaneFeed", "WellPlanes", "reading_threads"]
 Stack = NDArray[np.generic]
 RETRY_DELAYS_S = (0.1, 0.5, 2.0)
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR}
-
-MAX_EXTRA_BYTES = 32 << 20
-"""What all reading threads but one hold of compressed planes; part of the budget's overhead."""
 
 
 class WellPlanes:
@@ -171,7 +168,7 @@ def reading_threads(resources: Resources, plane_nbytes: int) -> int:
     >>> reading_threads(Resources(workers=2, memory_bytes=1, encoders=4), 2_000_000)
     4
     """
-    return max(1, min(resources.encoders, 1 + MAX_EXTRA_BYTES // plane_nbytes))
+    return max(1, min(resources.encoders, 1 + READING_BYTES // plane_nbytes))
 
 
 class PlaneFeed:

@@ -16,7 +16,7 @@ from hcsflow.plan.writes import Carried, WritePlan
 from hcsflow.plate import Plate
 from hcsflow.recipes import hash_of_recipe, hash_of_unit, recipe_text
 
-__all__ = ["SCHEMA", "Plan", "Resources", "Segment"]
+__all__ = ["READING_BYTES", "SCHEMA", "Plan", "Resources", "Segment"]
 
 SCHEMA = "hcsflow.plan/1"
 
@@ -59,6 +59,10 @@ class Segment:
     carries: tuple[Carried, ...] = ()
     needs_gpu: bool = False
     projected_device_bytes: int = 0
+
+
+READING_BYTES = 32 << 20
+"""What threads that decode planes side by side may hold besides, of compressed planes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ import pytest
 
 from hcsflow.compiler import compile_plan
 from hcsflow.compiler.budget import fit_encoders
-from hcsflow.compiler.needs import OVERHEAD_BYTES, READING_BYTES, SLACK
+from hcsflow.compiler.needs import OVERHEAD_BYTES, SLACK
 from hcsflow.config import GlobalPipelineConfig, ZarrConfig
 from hcsflow.contracts import contract, special_inputs, special_outputs
 from hcsflow.errors import PlanRefusedError
 from hcsflow.materialize import Labels
 from hcsflow.pipeline import FunctionStep, Pipeline
-from hcsflow.plan import Resources
+from hcsflow.plan import READING_BYTES, Resources
 from hcsflow.plate import Channel, FieldGrid, Manifest, Measured, PlaneRow, Plate
 
 SIZE = 1024
