@@ -14,18 +14,10 @@ from hcsflow.errors import UsageError
 from hcsflow.execute.dasksettings import thread_limits
 from hcsflow.execute.quiet import ctrl_c_withheld, environment
 from hcsflow.execute.tempfolder import process_tempdir
-from hcsflow.graph.process import LIBRARIES
 
 __all__ = ["check_main_module", "prepare_forkserver", "prestart", "start_method"]
 
-PRELOAD = (
-    "distributed.nanny", "distributed.worker", "hcsflow.graph.tasks", *LIBRARIES,
-    "skimage.segmentation._watershed",
-)  # fmt: skip
-"""Imported once by the forkserver; nothing here may touch a GPU.
-
-Functions load scikit-image when they first flood, a third of a second in each worker; here it is
-loaded while the plan is compiled. (The package itself would load nothing: it is lazy.)"""
+PRELOAD = "hcsflow.execute.preload"
 
 NO_LEAK_WARNING = "ignore:resource_tracker:UserWarning"
 """Workers that are killed leave semaphores; Python's tracker removes them and need not say so."""
@@ -40,12 +32,12 @@ def prestart(*modules: str) -> None:
     Parameters
     ----------
     *modules : str
-        Imported besides `PRELOAD`, e.g. what the main script imports.
+        Imported after `hcsflow.execute.preload`, e.g. what the main script imports.
     """
     if start_method() != "forkserver":
         return
     forkserver = import_module("multiprocessing.forkserver")  # there is none on Windows
-    multiprocessing.get_context("forkserver").set_forkserver_preload([*PRELOAD, *modules])
+    multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOAD, *modules])
     quiet = f"{os.environ.get('PYTHONWARNINGS', '')},{NO_LEAK_WARNING}".lstrip(",")
     with environment(thread_limits(1) | {"PYTHONWARNINGS": quiet}):
         resource_tracker.ensure_running()

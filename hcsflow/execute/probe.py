@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import shutil
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -121,23 +121,35 @@ def probe_machine(*, gpus: bool = False) -> Probe:
         gpu_fault=fault,
         cuda_version=version,
         commands=frozenset(name for name in SUBMIT.values() if shutil.which(name)),
-        packages=_packages(),
+        packages=_Installed(),
         interfaces=tuple(psutil.net_if_addrs()),
         hostname=socket.gethostname(),
     )
 
 
-@cache
-def _packages() -> dict[str, str]:
-    names = [*PACKAGES, *(f"{name}{cuda}" for name in ("rmm-cu", "cupy-cuda") for cuda in (12, 13))]
-    names += ["cupy-cuda12x", "cupy-cuda13x"]
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+class _Installed(Mapping[str, str]):
+    """Versions of `PACKAGES` by distribution, looked up when asked for: local runs need none."""
+
+    def __getitem__(self, name: str) -> str:
+        return self._found()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found())
+
+    def __len__(self) -> int:
+        return len(self._found())
+
+    @staticmethod
+    @cache
+    def _found() -> dict[str, str]:
+        cuda = [f"{name}{n}" for name in ("rmm-cu", "cupy-cuda") for n in (12, 13)]
+        found = {}
+        for name in [*PACKAGES, *cuda, "cupy-cuda12x", "cupy-cuda13x"]:
+            try:
+                found[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return found
 
 
 def _gpus() -> tuple[tuple[Gpu, ...], str, tuple[int, int]]:

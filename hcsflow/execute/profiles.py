@@ -285,9 +285,17 @@ class AddressProfile(_Profile):
 Profile = LocalProfile | CudaProfile | QueueProfile | AddressProfile
 
 
+_CLASSES: dict[str, type] = dict.fromkeys(("serial", "threads", "local"), LocalProfile) | {
+    "cuda": CudaProfile, **dict.fromkeys(QUEUES, QueueProfile), "address": AddressProfile
+}  # fmt: skip
+
+
 @cache
-def _adapter() -> TypeAdapter[Profile]:
-    return TypeAdapter(Annotated[Profile, Field(discriminator="kind")])
+def _adapter(kind: str | None = None) -> TypeAdapter[Profile]:
+    """Return what checks profiles of a kind, or of all: those take longer to put together."""
+    if kind is None:
+        return TypeAdapter(Annotated[Profile, Field(discriminator="kind")])
+    return TypeAdapter(_CLASSES[kind])
 
 
 def profile_schema() -> dict[str, Any]:
@@ -349,11 +357,13 @@ def read_profile(path: Path) -> Profile:
         If it cannot be read, or a field is unknown, missing or wrong; names all of them.
     """
     found = read_layer(path)
+    kind = next((each for each in _CLASSES if each == found.get("kind")), None)
     try:
-        profile = _adapter().validate_python(found)
+        profile = _adapter(kind).validate_python(found)
     except ValidationError as error:
         errors = [each for each in error.errors() if each["loc"][-1:] != ("bool",)]
-        messages, hints = zip(*(_told(each, found) for each in errors), strict=True)
+        skipped = 0 if kind else 1  # the place begins with the kind where it was looked for
+        messages, hints = zip(*(_told(each, found, skipped) for each in errors), strict=True)
         hint = next((hint for hint in hints if hint), None)
         raise ConfigError(f"{path}: {'; '.join(messages)}", hint=hint) from None
     profile = profile if profile.name else replace(profile, name=path.stem)
@@ -368,17 +378,16 @@ def read_profile(path: Path) -> Profile:
 _shipped = cache(read_profile)  # takes longer than a small well
 
 
-def _told(error: ErrorDetails, found: Mapping[str, Any]) -> tuple[str, str | None]:
+def _told(error: ErrorDetails, found: Mapping[str, Any], skipped: int) -> tuple[str, str | None]:
     """Return what is wrong at one place of a profile, and what to do about it."""
-    place = [str(part) for part in error["loc"][1:] if part != "TlsFiles"]
+    place = [str(part) for part in error["loc"][skipped:] if part != "TlsFiles"]
     if error["type"].startswith("union_tag"):
-        kinds = ["serial", "threads", "local", "cuda", *QUEUES, "address"]
-        close = nearest(str(found.get("kind")), kinds)
-        hint = f"did you mean {close}?" if close else f"there are {', '.join(kinds)}"
+        close = nearest(str(found.get("kind")), _CLASSES)
+        hint = f"did you mean {close}?" if close else f"there are {', '.join(_CLASSES)}"
         return f"kind is {found.get('kind')!r}", hint
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         name = place[-1]
-        names = _fields_of(str(found.get("kind")))
+        names = [item.name for item in fields(_CLASSES[found["kind"]])]
         close = _OTHER_WORDS.get(name.lower()) or nearest(name, names)
         known = close in names
         hint = f"write {close}" if known else f"there are {', '.join(names)}"
@@ -387,9 +396,3 @@ def _told(error: ErrorDetails, found: Mapping[str, Any]) -> tuple[str, str | Non
         return f"{'.'.join(place)} is missing", None
     told = error["msg"].removeprefix("Value error, ")
     return (f"{'.'.join(place)}: {told}" if place else told), None
-
-
-def _fields_of(kind: str) -> list[str]:
-    kinds: dict[str, type] = dict.fromkeys(QUEUES, QueueProfile)
-    kinds |= {"cuda": CudaProfile, "address": AddressProfile}
-    return [item.name for item in fields(kinds.get(kind, LocalProfile))]
