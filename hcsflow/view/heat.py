@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from hcsflow.errors import PlaneError
 from hcsflow.view.html import colour_of, format_number
 from hcsflow.view.record import RunRecord
 from hcsflow.view.scenes import has_images, read_well
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["HeatMap", "heat_maps"]
 
@@ -57,12 +57,13 @@ def heat_maps(record: RunRecord) -> list[HeatMap]:
     done = [well.well for well in record.with_status("done")]
     tied = {t["name"]: t["labels"] for t in record.final.get("tables", [])}
     for name, table in record.tables.items():
-        if "well" not in table:
+        if "well" not in table.column_names:
             continue
+        rows = table["well"].combine_chunks().cast(pa.string()).dictionary_encode("encode")
         if tied.get(name):
-            counts = table.groupby("well").size()
+            counts = _by_well(rows)
             named.append((f"{name} per well", {w: float(counts.get(w, 0)) for w in done}))
-        named += [(f"{name}: mean {c}", means) for c, means in _means(table)]
+        named += [(f"{name}: mean {c}", means) for c, means in _means(table, rows)]
     named += [] if named else _intensities(record, done)
     of_run = [_heat_map(name, values, is_of_run=True) for name, values in _of_run(record)]
     shown = named[: MAX_MAPS - len(of_run)]
@@ -102,11 +103,28 @@ def _intensities(record: RunRecord, wells: Sequence[str]) -> list[tuple[str, Map
     return [(f"mean intensity of {names[stored[n]]}", means) for n, means in found.items()]
 
 
-def _means(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, float]]]:
+def _means(table: pa.Table, rows: pa.DictionaryArray) -> Iterator[tuple[str, dict[str, float]]]:
     """Means by well of the columns that measure something (positions do not)."""
-    for name in map(str, table.select_dtypes("number")):
-        if name not in KEY_COLUMNS and not name.startswith(("centroid", "x_", "y_", "bbox")):
-            yield name, {str(w): float(v) for w, v in table.groupby("well")[name].mean().items()}
+    for name, kind in zip(table.schema.names, table.schema.types, strict=True):
+        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        is_place = name in KEY_COLUMNS or name.startswith(("centroid", "x_", "y_", "bbox"))
+        if is_number and not is_place:
+            values = table[name].combine_chunks().cast(pa.float64(), safe=False)
+            there = pc.invert(pc.is_nan(values))  # null where the value is
+            measured = rows.filter(there)
+            sums, counts = _by_well(measured, values.filter(there)), _by_well(measured)
+            yield name, {w: sums[w] / counts[w] if counts[w] else math.nan for w in sorted(counts)}
+
+
+def _by_well(rows: pa.DictionaryArray, values: pa.Array | None = None) -> dict[str, float]:
+    """Sum up values by well, or count the rows; those without a well do not matter.
+
+    Not by pyarrow's own groups, which, like its `to_numpy`, load pandas: 0.2 s.
+    """
+    weights = None if values is None else np.from_dlpack(values)
+    wells = rows.dictionary.to_pylist()
+    found = np.bincount(np.from_dlpack(rows.indices), weights, minlength=len(wells)).tolist()
+    return {well: n for well, n in zip(wells, found, strict=True) if well is not None}
 
 
 def _heat_map(name: str, values: Mapping[str, float], *, is_of_run: bool = False) -> HeatMap:

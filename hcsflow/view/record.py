@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from hcsflow.errors import OutputError
 from hcsflow.journal import (
@@ -87,7 +88,7 @@ class RunRecord:
     plan: Json
     metadata: Json
     wells: Mapping[str, WellRecord]
-    tables: Mapping[str, pd.DataFrame]
+    tables: Mapping[str, pa.Table]
 
     @property
     def plate(self) -> Json:
@@ -131,9 +132,13 @@ def read_record(output: Path) -> RunRecord:
     )
 
 
-def read_tables(output: Path) -> dict[str, pd.DataFrame]:
+def read_tables(output: Path) -> dict[str, pa.Table]:
     """Read every consolidated table, by name."""
-    return {path.stem: pd.read_parquet(path) for path in sorted(output.glob("results/*.parquet"))}
+    tables = {}
+    for path in sorted(output.glob("results/*.parquet")):
+        with pq.ParquetFile(path) as file:  # `pq.read_table` would load pandas for it
+            tables[path.stem] = file.read()
+    return tables
 
 
 def _read_wells(control: ControlFolder, plan: Json) -> dict[str, WellRecord]:

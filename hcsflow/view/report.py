@@ -105,7 +105,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     if pending:
         facts.append(("wells not yet run", str(len(pending))))
     facts += [
-        (table["name"], f"{len(record.tables[table['name']]):,}")
+        (table["name"], f"{record.tables[table['name']].num_rows:,}")
         for table in record.final.get("tables", [])
         if table["labels"] and table["name"] in record.tables
     ]
@@ -233,7 +233,7 @@ def _traffic(record: RunRecord) -> list[dict[str, str]]:
 
 def _columns_note(record: RunRecord) -> str:
     """Say what the columns of a table of objects mean, where there is one."""
-    columns = {str(name) for table in record.tables.values() for name in table}
+    columns = {str(name) for table in record.tables.values() for name in table.column_names}
     if "label_in_field" not in columns:
         return ""
     stride = int(record.plan.get("label_stride", 65_536))

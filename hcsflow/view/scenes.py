@@ -10,8 +10,9 @@ import numpy as np
 
 from hcsflow.ngff.metadata import well_path
 from hcsflow.storage.zarr_nodes import holds_node
+from hcsflow.view.levels import Crop
 from hcsflow.view.record import RunRecord
-from hcsflow.view.thumbnails import Crop, Scene, read_scene
+from hcsflow.view.thumbnails import Scene, read_scene
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

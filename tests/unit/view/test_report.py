@@ -1,13 +1,20 @@
 """The report: one offline page that tells the truth about a run."""
 
 import json
+import math
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hcsflow.errors import OutputError
 from hcsflow.view.command import rerun_command, write_command
+from hcsflow.view.heat import heat_maps
 from hcsflow.view.record import read_record
 from hcsflow.view.report import render_report, write_report
 
@@ -31,12 +38,51 @@ def test_it_shows_wells_failures_counts_and_provenance(output):
 def test_heat_maps_hold_the_tables_numbers(output):
     page = render_report(read_record(output), written=WRITTEN)
     maps = json.loads(re.search(r'id="maps">(.*?)</script>', page, re.DOTALL).group(1))
-    table = read_record(output).tables["nuclei"]
+    table = pd.read_parquet(output / "results" / "nuclei.parquet")
     counts = table.groupby("well").size()
     assert {w: int(cell[1]) for w, cell in maps[0]["cells"].items()} == counts.to_dict()
     assert "nuclei: mean area_um2" in page
     area = table.groupby("well")["area_um2"].mean()
     assert float(maps[1]["cells"]["A01"][1]) == pytest.approx(area["A01"], rel=0.01)
+
+
+def test_what_a_well_lacks_is_no_part_of_its_mean(output):
+    rows = {
+        "well": ["B01", "A01", None, "A01", "A02"],
+        "mean_w1": [1.5, 3.0, 99.0, math.nan, math.nan],
+        "kind": ["a", "b", "c", "d", "e"],
+        "count": pa.array([None, 2**62, 5, None, 7], pa.int64()),
+        "is_round": [True] * 5,
+        "centroid_y": [1.0] * 5,
+    }
+    pq.write_table(pa.table(rows), output / "results" / "nuclei.parquet")
+    found = {one.name: one.cells for one in heat_maps(read_record(output))}
+    of_table = {name: cells for name, cells in found.items() if name.startswith("nuclei")}
+    assert {n: {w: text for w, (_, text) in cells.items()} for n, cells in of_table.items()} == {
+        "nuclei per well": {"A01": "2", "A02": "1", "B01": "1"},
+        "nuclei: mean mean_w1": {"A01": "3", "A02": "–", "B01": "1.5"},
+        "nuclei: mean count": {"A01": "4.61e+18", "A02": "7", "B01": "–"},
+    }
+
+
+def test_a_table_without_rows_has_no_values(output):
+    empty = pa.table({"well": pa.array([], pa.string()), "mean_w1": pa.array([], pa.float64())})
+    pq.write_table(empty, output / "results" / "nuclei.parquet")
+    first, second, *_ = heat_maps(read_record(output))
+    assert {text for _, text in first.cells.values()} == {"0"}
+    assert (second.name, second.cells) == ("nuclei: mean mean_w1", {})
+
+
+def test_writing_it_loads_neither_pandas_nor_zarr(output):
+    """Each takes longer to import than the page of a small plate to write."""
+    script = (
+        "import sys; from hcsflow.session.run import Run; Run(sys.argv[1]).report();"
+        "print([name for name in ('pandas', 'zarr', 'scipy', 'PIL') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", script, str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "[]"
+    assert (output / "report.html").read_text("utf-8").count("data:image/webp;base64,") == 3 + 3
 
 
 def test_without_tables_the_wells_are_compared_by_intensity(output):
