@@ -300,7 +300,7 @@ def _check_objects(scratch: Path, entry: JournalEntry) -> None:
     for item in entry.objects:
         found: int | None = None
         with suppress(OSError):
-            found = (scratch / item.path).stat().st_size
+            found = os.stat(f"{scratch}/{item.path}").st_size  # noqa: PTH116 - many, and faster
         if found != item.nbytes:
             raise HcsflowError(
                 f"{item.path}: expected {item.nbytes} bytes before the commit, found "

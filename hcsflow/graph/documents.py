@@ -61,8 +61,8 @@ def finish_well(  # noqa: PLR0913 - a well's parts
     images, labels = sink.close()
     stored = [obj for record in _records(images, labels) for obj in record.objects]
     if write.backend == Backend.DISK.value:
-        for name, _, frame in sink.tables():
-            stored.append(write_table_file(folder, f"tables/{name}.parquet", frame))
+        for name, _, rows in sink.tables():
+            stored.append(write_table_file(folder, f"tables/{name}.parquet", rows))
     else:
         group = [image for image, _ in images]
         stored.extend(write_well_group(folder, group, has_ngff=write.has_ngff))
@@ -126,10 +126,10 @@ def _tables(
     for name, regions in roi_tables(image, plan.plate.fields, stage_positions).items():
         yield from write_roi_table(root, name, regions, version=version)
         names.append(name)
-    for name, labels, frame in sink.tables(image.fields[0] if write.image.is_per_field else None):
+    for name, labels, rows in sink.tables(image.fields[0] if write.image.is_per_field else None):
         # label ids recur at each timepoint, and a reader wants one row for each
         tied = labels if len(plan.source.timepoints) == 1 else None
-        yield from write_table(root, name, frame, labels=tied, version=version)
+        yield from write_table(root, name, rows, labels=tied, version=version)
         names.append(name)
     yield from list_tables(root, names, version=version)
 

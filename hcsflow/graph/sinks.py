@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pandas as pd
 
 from hcsflow.arrays import to_numpy
 from hcsflow.config import Backend
 from hcsflow.errors import ContractError
-from hcsflow.materialize import as_table, call_materializer
+from hcsflow.materialize import call_materializer
+from hcsflow.materialize.rows import Rows, join_rows, rows_of
 from hcsflow.ngff.layout import ImageLayout
 from hcsflow.plan import Group, LocalKey, Plan, StepPlan, WritePlan
 from hcsflow.storage.encoding import Encoders
@@ -25,7 +25,10 @@ from hcsflow.storage.traffic import TrafficMeter
 from hcsflow.storage.well_images import WellImageWriter
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
+
+    from hcsflow.materialize.rows import Column
 
 __all__ = ["Stored", "WellSink"]
 
@@ -96,7 +99,7 @@ class WellSink:
             for label in write.labels
         }
         self._written: set[LocalKey] = set()
-        self._frames: dict[str, list[tuple[int | None, pd.DataFrame]]] = {
+        self._rows: dict[str, list[tuple[int | None, Rows]]] = {
             table.name: [] for table in write.tables
         }
 
@@ -118,8 +121,8 @@ class WellSink:
             self._write_planes(writer, label.layout, places, planes)
         for table in self._write.tables:
             if (table.step, table.special) == (step.index, name):
-                rows = self._rows(step, group, value, table.labels)
-                self._frames[table.name].append((group.value("field"), rows))
+                rows = self._placed(step, group, value, table.labels)
+                self._rows[table.name].append((group.value("field"), rows))
         for side in self._write.sides:
             if (side.step, side.special) == (step.index, name):
                 self._materialize(step, name, side.name, group, value)
@@ -141,8 +144,8 @@ class WellSink:
         for _, writer in self._labels.values():
             writer.abort()
 
-    def tables(self, field: int | None = None) -> Iterator[tuple[str, str | None, pd.DataFrame]]:
-        """Yield (name, labels, frame) of each table; rows in plan order.
+    def tables(self, field: int | None = None) -> Iterator[tuple[str, str | None, pa.Table]]:
+        """Yield (name, labels, rows) of each table; rows in plan order.
 
         Parameters
         ----------
@@ -152,14 +155,14 @@ class WellSink:
         """
         stored = self._write.image.fields
         for table in self._write.tables:
-            frames = [
-                frame
-                for place, frame in self._frames[table.name]
+            parts = [
+                rows
+                for place, rows in self._rows[table.name]
                 if field is None or field == (place if place in stored else stored[0])
             ]
-            filled = [frame for frame in frames if len(frame)] or frames[:1]
+            filled = [rows for rows in parts if rows.count] or parts[:1]
             if filled:
-                yield table.name, table.labels, pd.concat(filled, ignore_index=True)
+                yield table.name, table.labels, join_rows(filled)
 
     def _write_planes(
         self,
@@ -203,21 +206,26 @@ class WellSink:
         for key, plane in zip(keys, labels, strict=True):
             yield _numbered(plane, key.field * stride)
 
-    def _rows(self, step: StepPlan, group: Group, value: Any, labels: str | None) -> pd.DataFrame:
-        frame = as_table(value)
-        for i, (column, cell) in enumerate(_place_columns(self._plan, self._well, step, group)):
-            if column in frame:
+    def _placed(self, step: StepPlan, group: Group, value: Any, labels: str | None) -> Rows:
+        """Return a table's rows with the columns that say where they come from."""
+        rows = rows_of(value)
+        columns: dict[str, Column] = {
+            column: np.full(rows.count, cell, object if isinstance(cell, str) else np.int64)
+            for column, cell in _place_columns(self._plan, self._well, step, group)
+        }
+        tied = labels is not None and "label_in_field" in rows.columns
+        for column in (*columns, "label") if tied else columns:
+            if column in rows.columns:
                 raise ContractError(
                     f"step {step.name!r}: its table has a column {column!r} that hcsflow fills in",
                     hint="give the column another name",
                 )
-            frame.insert(i, column, cell)
-        if labels is not None and "label_in_field" in frame:
-            field = group.value("field") or 0
-            local = frame["label_in_field"].to_numpy(np.int64)
-            at = frame.columns.get_loc("label_in_field")
-            frame.insert(int(str(at)), "label", local + field * self._plan.label_stride)
-        return frame
+        for column, cells in rows.columns.items():
+            if tied and column == "label_in_field":
+                offset = (group.value("field") or 0) * self._plan.label_stride
+                columns["label"] = np.asarray(cells, np.int64) + offset
+            columns[column] = cells
+        return Rows(rows.count, columns)
 
     def _materialize(
         self, step: StepPlan, name: str, folder: str, group: Group, value: Any

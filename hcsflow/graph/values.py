@@ -7,20 +7,23 @@ Nothing is pickled, so reading runs no code.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numcodecs
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 
 from hcsflow.arrays.families import freeze, thaw
 from hcsflow.arrays.libraries import find_memory_type
 from hcsflow.errors import HcsflowError, MemoryConversionError
+from hcsflow.storage.lazy import load_object
 from hcsflow.storage.objects import ObjectFile, StoredObject, checksum_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["DATA", "DOCUMENT", "ValueReader", "ValueWriter"]
 
@@ -102,7 +105,7 @@ class ValueWriter:
 
     def _with_bytes(self, value: Any) -> Document:
         """Store a table or an array, of another library by way of host memory."""
-        if isinstance(value, pd.DataFrame):
+        if _is_frame(value):
             return self._frame(value)
         if isinstance(value, np.generic):
             return {"scalar": self._blob(_array_bytes(np.asarray(value)))}
@@ -118,14 +121,7 @@ class ValueWriter:
 
     def _frame(self, frame: pd.DataFrame) -> Document:
         """Store a table by Arrow; cell by cell those columns of objects that it would change."""
-        kinds: set[type[Any]] = {type(name) for name in frame.columns}
-        if len(kinds) > 1 or type(None) in kinds:
-            raise TypeError("DataFrame with columns named by None, or by values of several types")
-        changed = [n for n in range(frame.shape[1]) if not _is_kept(frame.iloc[:, n])]
-        plain = frame.copy(deep=False)
-        for n in changed:
-            plain.isetitem(n, 0)
-        content = _frame_bytes(plain)
+        content, changed = load_object("hcsflow.graph.frames:frame_bytes")(frame)
         cells = [[n, [self._document(cell) for cell in frame.iloc[:, n]]] for n in changed]
         return {"frame": self._blob(content), "cells": cells}
 
@@ -138,6 +134,11 @@ class ValueWriter:
         return {"at": at, "blocks": blocks}
 
 
+def _is_frame(value: Any) -> bool:
+    """Tell whether a value is a DataFrame; where there is one, pandas is loaded."""
+    return isinstance(value, getattr(sys.modules.get("pandas"), "DataFrame", ()))
+
+
 def _array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
     stream = BytesIO()
     try:
@@ -145,62 +146,6 @@ def _array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
     except ValueError as error:
         raise TypeError(f"numpy array of {array.dtype}") from error
     return stream.getbuffer()
-
-
-def _frame_bytes(frame: pd.DataFrame) -> memoryview:
-    try:
-        table = pa.Table.from_pandas(frame)
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        raise TypeError(f"DataFrame that Arrow cannot hold: {error}") from error
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        # without a batch there would be no categories either
-        for batch in table.to_batches() or [pa.RecordBatch.from_pandas(frame)]:
-            stream.write_batch(batch)
-    content = memoryview(sink.getvalue())
-    _check_frame(frame, content)
-    return content
-
-
-def _frame_of(content: memoryview | bytes) -> pd.DataFrame:
-    frame: pd.DataFrame = pa.ipc.open_stream(content).read_pandas()
-    return frame
-
-
-def _check_frame(frame: pd.DataFrame, content: memoryview) -> None:
-    """Refuse a table that does not come back as it is: names, index, types."""
-    try:
-        found = _frame_of(content)
-        pd.testing.assert_frame_equal(
-            found,
-            frame,
-            check_exact=True,
-            check_freq=False,
-        )
-    except (AssertionError, pa.ArrowException, ValueError, TypeError, LookupError) as error:
-        reason = " ".join(str(error).split())
-        raise TypeError(f"DataFrame that Arrow would change ({reason})") from error
-    for one, other in ((found.index, frame.index), (found.columns, frame.columns)):
-        if not all(map(_is_same, one, other)):
-            raise TypeError("DataFrame whose names or index Arrow would change")
-
-
-def _is_kept(column: pd.Series[Any]) -> bool:
-    """Tell whether Arrow leaves the cells of a column of objects as they are."""
-    if column.dtype != object:
-        return True
-    try:
-        found = pa.Array.from_pandas(column).to_pandas()
-    except (pa.ArrowException, ValueError, TypeError, OverflowError):
-        return False
-    return found.dtype == object and all(map(_is_same, column, found))
-
-
-def _is_same(one: object, other: object) -> bool:
-    """Tell whether two cells are of one type and value; of lists and such it is not asked."""
-    if type(one) is not type(other) or isinstance(one, (list, dict, set, np.ndarray)):
-        return False
-    return one is other or bool(one == other) or bool(one != one and other != other)  # noqa: PLR0124
 
 
 class ValueReader:
@@ -260,12 +205,10 @@ class ValueReader:
             raise _damaged(self._data, error) from error
 
     def _frame(self, blob: Blob, columns: Document) -> pd.DataFrame:
-        frame = _frame_of(self._content(blob))
-        for n, cells in columns:
-            column = np.empty(len(cells), object)
-            for row, cell in enumerate(cells):
-                column[row] = self.value(cell)
-            frame.isetitem(n, pd.Series(column, dtype=object).array)
+        cells = {n: [self.value(cell) for cell in found] for n, found in columns}
+        frame: pd.DataFrame = load_object("hcsflow.graph.frames:frame_of")(
+            self._content(blob), cells
+        )
         return frame
 
     def _array(self, blob: Blob) -> np.ndarray[Any, Any]:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from hcsflow.errors import ContractError
+from hcsflow.materialize.rows import Rows
 
-__all__ = ["as_table"]
+__all__ = ["as_table", "join_frames"]
 
 
 def as_table(data: Any) -> pd.DataFrame:
@@ -50,6 +52,12 @@ def as_table(data: Any) -> pd.DataFrame:
         repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
         raise ContractError(f"a table's columns must differ in name, got {repeated} twice")
     return frame
+
+
+def join_frames(parts: Sequence[Rows]) -> pa.Table:
+    """Return the rows of all parts; where a column's types differ, pandas' common one."""
+    frames = [pd.DataFrame(part.columns, index=range(part.count)) for part in parts]
+    return pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
 
 
 def _frame(data: Any) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 __all__ = ["channel_color", "label_rgb", "unique_colors"]
 
@@ -46,6 +47,7 @@ def unique_colors(names: Sequence[str]) -> list[str]:
     return chosen
 
 
+@lru_cache(maxsize=1 << 14)  # fields and wells have the same numbers
 def label_rgb(value: int) -> tuple[int, int, int]:
     """Return a label value's colour, saturated; neighbouring values differ most.
 

@@ -7,11 +7,13 @@ NGFF knows no tables: readers that do not know ngio's convention leave them alon
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,11 +30,12 @@ from hcsflow.storage.documents import write_group_documents
 from hcsflow.storage.objects import StoredObject, checksum_of, write_new
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from numpy.typing import NDArray
 
 __all__ = [
     "FILE_NAME",
     "Regions",
+    "arrow_table",
     "list_tables",
     "roi_tables",
     "write_roi_table",
@@ -50,7 +53,7 @@ Regions = Mapping[str, tuple[str | float | None, ...]]
 def write_table(
     image_root: Path,
     name: str,
-    frame: pd.DataFrame,
+    rows: pa.Table,
     *,
     labels: str | None = None,
     version: Version = VERSION,
@@ -63,8 +66,8 @@ def write_table(
         The image's folder, ``<well>/0``.
     name : str
         Name of the table.
-    frame : DataFrame
-        Its rows; the index is left out.
+    rows : pyarrow.Table
+        Its rows.
     labels : str or None
         Label image whose values the column label holds. Without, it is ngio's generic table.
     version : "0.4" or "0.5"
@@ -86,9 +89,8 @@ def write_table(
         attributes = table_attributes("generic_table")
     else:
         attributes = table_attributes("feature_table", labels=labels)
-        _check_index(name, frame, attributes["index_key"])
-    data = _encode(pa.Table.from_pandas(frame, preserve_index=False))
-    return _write(image_root, name, data, attributes, version)
+        _check_index(name, rows, attributes["index_key"])
+    return _write(image_root, name, _encode(rows), attributes, version)
 
 
 def write_roi_table(
@@ -129,21 +131,22 @@ def list_tables(
     return write_group_documents(image_root.parent, group, attributes, version, is_new=True)
 
 
-def _check_index(name: str, frame: pd.DataFrame, key: str) -> None:
-    if key not in frame.columns:
+def _check_index(name: str, rows: pa.Table, key: str) -> None:
+    if key not in rows.column_names:
         raise ContractError(
-            f"table {name!r} has no column {key!r}, only {list(map(str, frame.columns))}",
+            f"table {name!r} has no column {key!r}, only {rows.column_names}",
             hint=f"add {key!r}, or leave the table untied",
         )
-    repeated = frame.loc[frame[key].duplicated(), key]
-    if len(repeated):
+    found = rows.column(key).to_pylist()
+    if len(set(found)) < len(found):
+        repeated = next(value for value, times in Counter(found).items() if times > 1)
         raise ContractError(
-            f"table {name!r}: {key} {repeated.iloc[0]} occurs more than once",
+            f"table {name!r}: {key} {repeated} occurs more than once",
             hint="one row for each",
         )
 
 
-def write_table_file(root: Path, path: str, frame: pd.DataFrame) -> StoredObject:
+def write_table_file(root: Path, path: str, rows: pa.Table) -> StoredObject:
     """Write a table as one Parquet file below ``root``; the same rows give the same bytes.
 
     Raises
@@ -151,7 +154,47 @@ def write_table_file(root: Path, path: str, frame: pd.DataFrame) -> StoredObject
     OSError
         If it cannot be written.
     """
-    return _stored(root, path, _encode(pa.Table.from_pandas(frame, preserve_index=False)))
+    return _stored(root, path, _encode(rows))
+
+
+def arrow_table(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
+    """Return columns as an Arrow table, as pandas would give it: NaN is null.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray
+        One-dimensional, of one length: numbers, bool, or ``str`` with dtype object.
+
+    Examples
+    --------
+    >>> rows = arrow_table({"kind": np.array(["a", "b"], object), "n": np.array([1.5, np.nan])})
+    >>> rows.to_pylist()
+    [{'kind': 'a', 'n': 1.5}, {'kind': 'b', 'n': None}]
+    """
+    return pa.Table.from_arrays([_arrow(one) for one in columns.values()], names=list(columns))
+
+
+def _arrow(column: NDArray[Any]) -> pa.Array:
+    """Return a column from its bytes; `pyarrow.array` would load pandas to ask if it is one."""
+    count = len(column)
+    if column.dtype == object:
+        return _text(column.tolist()) if count else pa.nulls(0)
+    held = _bits(column) if column.dtype == bool else np.ascontiguousarray(column)
+    is_null = np.isnan(column) if column.dtype.kind == "f" else np.zeros(0, bool)
+    valid = pa.py_buffer(_bits(~is_null)) if is_null.any() else None
+    kind = pa.from_numpy_dtype(column.dtype)
+    return pa.Array.from_buffers(kind, count, [valid, pa.py_buffer(held)])
+
+
+def _bits(flags: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.packbits(flags, bitorder="little")
+
+
+def _text(cells: Sequence[str]) -> pa.Array:
+    encoded = [cell.encode() for cell in cells]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    content = b"".join(encoded)
+    return pa.StringArray.from_buffers(len(cells), pa.py_buffer(ends), pa.py_buffer(content))
 
 
 def _stored(root: Path, path: str, data: bytes) -> StoredObject:
@@ -174,8 +217,9 @@ def _encode_regions(name: str, columns: tuple[tuple[str, tuple[object, ...]], ..
     key = table_attributes("roi_table")["index_key"]
     if len(set(held[key])) < len(held[key]):
         raise ContractError(f"table {name!r}: a {key} occurs more than once", hint="name each once")
-    kinds = {key: pa.string()}
-    return _encode(pa.table({k: pa.array(v, kinds.get(k, pa.float64())) for k, v in columns}))
+    kinds = {key: object}
+    # None becomes NaN, and that null
+    return _encode(arrow_table({k: np.array(v, kinds.get(k, np.float64)) for k, v in columns}))
 
 
 def roi_tables(

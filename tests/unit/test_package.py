@@ -32,6 +32,12 @@ ACCELERATORS = set(
     cucim cupy jax numba pyclesperanto pyclesperanto_prototype rmm tensorflow torch
     """.split()
 )
+WITH_SOME_TASKS = set(
+    """
+    bokeh lxml matplotlib pandas pyarrow.compute pydantic scipy skimage typer xarray zarr
+    """.split()
+)
+"""Loaded by a task that hands over a data frame, floods, …: each takes 0.1 to 0.5 s."""
 
 PROMISED = """
     open_plate open_workspace Plate Pipeline FunctionStep compile Plan Run FileManager
@@ -71,12 +77,13 @@ def test_an_unknown_root_name_is_an_attribute_error() -> None:
         getattr(hcsflow, "opn_plate")  # noqa: B009 - the type checker knows it is not there
 
 
-def imported_by(*arguments: str) -> set[str]:
-    """Return the top-level modules that a fresh interpreter imports, as it reports itself."""
+def imported_by(*arguments: str, whole: bool = False) -> set[str]:
+    """Return the modules that a fresh interpreter imports, as it reports itself; top ones only."""
     command = [sys.executable, "-X", "importtime", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     lines = [x for x in result.stderr.splitlines() if x.startswith("import time:")]
-    return {line.rpartition("|")[2].strip().split(".")[0] for line in lines}
+    names = {line.rpartition("|")[2].strip() for line in lines}
+    return names if whole else {name.split(".")[0] for name in names}
 
 
 def test_importing_the_root_loads_nothing_heavy() -> None:
@@ -101,6 +108,13 @@ def test_compiling_needs_no_cluster_and_no_accelerator() -> None:
 def test_the_workers_process_starts_before_anything_heavy_is_loaded() -> None:
     loaded = imported_by("-c", "import hcsflow.execute.forkserver")
     assert not loaded & (HEAVY | ACCELERATORS)
+
+
+def test_what_workers_load_first_holds_nothing_that_few_tasks_need() -> None:
+    loaded = imported_by("-c", "import hcsflow.graph.tasks", whole=True)
+    assert "hcsflow.graph.tasks" in loaded
+    looked_for_by_dask = {"rmm"}
+    assert not loaded & (WITH_SOME_TASKS | ACCELERATORS - looked_for_by_dask)
 
 
 def test_the_package_is_typed() -> None:

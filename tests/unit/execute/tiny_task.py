@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
+import pyarrow as pa
 
 from hcsflow.config import GlobalPipelineConfig
 from hcsflow.errors import HcsflowError
@@ -183,8 +183,8 @@ def _write(bundle, well: str, attempt: int, unit: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    frame = pd.DataFrame({"label": [1, 2], "area": [scale * 1.5, 2.0], "well": [well, well]})
-    write_table(folder / "0", "cells", frame)
+    rows = pa.table({"label": [1, 2], "area": [scale * 1.5, 2.0], "well": [well, well]})
+    write_table(folder / "0", "cells", rows)
     objects = [
         ObjectRecord(str(path.relative_to(unit)), path.stat().st_size, _checksum(path))
         for path in sorted(folder.rglob("*"))

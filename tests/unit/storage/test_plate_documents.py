@@ -10,6 +10,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
@@ -125,8 +126,9 @@ class SmallWell:
         rois = roi_tables(self.image, ("3", "7", "9"), stages)
         for table, regions in rois.items():
             stored += write_roi_table(root / "0", table, regions, version=version)
-        stored += write_table(root / "0", "nuclei", self.features, labels="nuclei", version=version)
-        summary = pd.DataFrame({"nuclei": [18]})
+        features = pa.Table.from_pandas(self.features, preserve_index=False)
+        stored += write_table(root / "0", "nuclei", features, labels="nuclei", version=version)
+        summary = pa.table({"nuclei": [18]})
         stored += write_table(root / "0", "summary", summary, version=version)
         stored += list_tables(root / "0", [*rois, "nuclei", "summary"], version=version)
         return {one.path: one for one in stored}
@@ -417,15 +419,15 @@ def test_a_well_outside_the_plate_is_refused_before_anything_is_written(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("frame", "message"),
+    ("columns", "message"),
     [
-        (pd.DataFrame({"area": [1.0]}), "has no column 'label', only"),
-        (pd.DataFrame({"label": [3, 3]}), "label 3 occurs more than once"),
+        ({"area": [1.0]}, "has no column 'label', only"),
+        ({"label": [3, 3]}, "label 3 occurs more than once"),
     ],
 )
-def test_a_table_that_cannot_be_tied_to_its_labels_is_refused(tmp_path, frame, message):
+def test_a_table_that_cannot_be_tied_to_its_labels_is_refused(tmp_path, columns, message):
     with pytest.raises(ContractError, match=message):
-        write_table(tmp_path / "0", "nuclei", frame, labels="nuclei")
+        write_table(tmp_path / "0", "nuclei", pa.table(columns), labels="nuclei")
     assert not (tmp_path / "0").exists()
 
 
@@ -436,8 +438,8 @@ def test_regions_of_one_name_are_refused(tmp_path):
 
 
 def test_an_empty_table_keeps_its_columns(tmp_path):
-    frame = pd.DataFrame({"label": np.zeros(0, "uint32"), "area_um2": np.zeros(0)})
-    write_table(tmp_path / "0", "nuclei", frame, labels="nuclei")
+    rows = pa.table({"label": np.zeros(0, "uint32"), "area_um2": np.zeros(0)})
+    write_table(tmp_path / "0", "nuclei", rows, labels="nuclei")
     table = pq.read_table(tmp_path / "0/tables/nuclei/table.parquet")
     assert table.column_names == ["label", "area_um2"]
 
