@@ -1,4 +1,4 @@
-"""Reading a well's planes in plan order, one group ahead of the computation."""
+"""Reading a well's planes in plan order, one group ahead of the computation where it waits."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ __all__ = ["PlaneFeed", "WellPlanes", "reading_threads"]
 
 Stack = NDArray[np.generic]
 RETRY_DELAYS_S = (0.1, 0.5, 2.0)
+PATIENCE_S = 0.01
+"""What a task on one core waits for storage before a thread reads ahead of it."""
+
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR}
 
 
@@ -172,7 +175,11 @@ def reading_threads(resources: Resources, plane_nbytes: int) -> int:
 
 
 class PlaneFeed:
-    """Stacks of the plate's planes in a known order, read one ahead by threads.
+    """Stacks of the plate's planes in a known order, read one ahead where that saves time.
+
+    Threads read ahead where the worker has cores for them. On one core a thread only takes turns
+    with the task (3 % of a conversion), unless the task waits for the storage meanwhile: planes
+    are read when they are due until it has waited for `PATIENCE_S`, and ahead from then on.
 
     Parameters
     ----------
@@ -190,11 +197,10 @@ class PlaneFeed:
     def __init__(self, planes: WellPlanes, requests: Sequence[Sequence[LocalKey]]) -> None:
         self._planes = planes
         self._requests: Iterator[Sequence[LocalKey]] = iter(requests)
-        self._pool: ThreadPoolExecutor | None = None
-        if len(requests) > 1 or planes.threads > 1:  # else there is nothing to read ahead
-            self._pool = ThreadPoolExecutor(planes.threads, thread_name_prefix="hcsflow-read")
+        self._pool = _reading(planes.threads) if planes.threads > 1 else None
         planes.expect(key for keys in requests for key in keys)
         self._ahead: Callable[[], Stack] | None = None
+        self._idle_s = 0.0
         self.seconds_waited = 0.0
 
     def __enter__(self) -> Self:
@@ -227,7 +233,7 @@ class PlaneFeed:
         if keys is None:
             return None
         if self._pool is None:
-            return partial(self._read, keys)
+            return partial(self._read_now, keys)
         if self._planes.threads == 1:
             return self._pool.submit(self._read, keys).result
         stack = self._planes.empty(len(keys))
@@ -235,11 +241,24 @@ class PlaneFeed:
         under_way = [self._pool.submit(read, *each) for each in zip(keys, stack, strict=True)]
         return partial(_whole, stack, under_way)
 
+    def _read_now(self, keys: Sequence[LocalKey]) -> Stack:
+        """Read on this thread; see whether another one would have spared time."""
+        start, busy = time.perf_counter(), time.thread_time()
+        stack = self._read(keys)
+        self._idle_s += time.perf_counter() - start - (time.thread_time() - busy)
+        if self._idle_s > PATIENCE_S:
+            self._pool = _reading(1)
+        return stack
+
     def _read(self, keys: Sequence[LocalKey]) -> Stack:
         stack = self._planes.empty(len(keys))
         for key, plane in zip(keys, stack, strict=True):
             self._planes.read(key, plane)
         return stack
+
+
+def _reading(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="hcsflow-read")
 
 
 def _whole(stack: Stack, under_way: list[Future[None]]) -> Stack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 from hcsflow.arrays import memory_type_of
@@ -16,7 +17,7 @@ from hcsflow.errors import ContractError
 from hcsflow.graph.calls import apply
 from hcsflow.graph.feed import PlaneFeed, WellPlanes
 from hcsflow.graph.handover import Incoming
-from hcsflow.graph.planes import MadePlanes, Planes, open_planes
+from hcsflow.graph.planes import MadePlanes, Planes, kept, open_planes
 from hcsflow.graph.specials import SpecialValues
 from hcsflow.plan import (
     Group,
@@ -108,6 +109,12 @@ class SegmentRun:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.skipped_groups = 0
 
+    @cached_property
+    def _only_reader(self) -> StepPlan | None:
+        """The one step that reads the plate, where whatever it reads is there."""
+        readers = [step for step in self._steps if step.source is None]
+        return readers[0] if len(readers) == 1 and not self._is_skipping else None
+
     @property
     def _is_skipping(self) -> bool:
         return self._plan.config.missing is MissingPolicy.SKIP and bool(self._planes.missing)
@@ -184,6 +191,9 @@ class SegmentRun:
                 continue
             if not self._is_wanted(step, group):
                 self.skipped_groups += 1
+                continue
+            if step is self._only_reader and len(groups) == 1:  # nothing to look up later
+                self._run_group(step, group, kept(feed.take()))
                 continue
             if step.source is None:
                 new = self._plate.missing(group.members)

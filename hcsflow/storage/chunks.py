@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
+from operator import floordiv, mod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -61,8 +62,7 @@ class Objects:
 
     def split(self, index: Index) -> tuple[Index, Index]:
         """Return the object that a chunk belongs to, and its place there."""
-        pairs = [divmod(i, n) for i, n in zip(index, self.counts, strict=True)]
-        return tuple(at for at, _ in pairs), tuple(place for _, place in pairs)
+        return tuple(map(floordiv, index, self.counts)), tuple(map(mod, index, self.counts))
 
     def chunks_of(self, at: Index) -> int:
         """Return how many chunks of the array lie in an object; fewer at the edges."""

@@ -12,7 +12,9 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import lru_cache
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Union
 
 import numcodecs.blosc
@@ -144,10 +146,23 @@ def _listed(make: Callable[[], Iterable[T]]) -> list[T]:
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many cores this process may use: its affinity, and its container's quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(cores, _quota_cores(Path("/")) or cores)
+
+
+def _quota_cores(root: Path) -> int | None:
+    """Return the cores that the control group (version 2) of this process has time for, rounded up.
+
+    None where there is no such limit.
+    """
+    try:
+        group = (root / "proc/self/cgroup").read_text().rpartition("::")[2].strip()
+        quota, period = (root / f"sys/fs/cgroup{group}/cpu.max").read_text().split()
+        return -(-int(quota) // int(period))
+    except (OSError, ValueError):  # "max" is no number
+        return None
 
 
 def encoder_of(array: ArrayLayout, shape: tuple[int, ...]) -> Encoder:
@@ -217,14 +232,16 @@ def whole_chunk(array: ArrayLayout, chunk: NDArray[Any]) -> NDArray[Any]:
     ContractError
         If shape or dtype do not fit.
     """
-    lead = len(array.chunks) - chunk.ndim
-    size = array.chunks[lead:] if lead >= 0 else ()
+    lead = max(len(array.chunks) - chunk.ndim, 0)
+    size = array.chunks[lead:]
+    is_one = prod(array.chunks[:lead]) == 1
+    little = _little_endian(array.dtype)
+    if is_one and chunk.shape == size != () and chunk.dtype == little and chunk.flags.c_contiguous:
+        return chunk  # the rule, and asked for each level of each plane
     fits = chunk.ndim == len(size) and all(
         0 < s <= c for s, c in zip(chunk.shape, size, strict=True)
     )
-    little = chunk.dtype.newbyteorder("<")
-    is_dtype = little == np.dtype(array.dtype).newbyteorder("<")
-    if not (is_dtype and fits and prod(array.chunks[: max(lead, 0)]) == 1):
+    if not (is_one and fits and chunk.dtype.newbyteorder("<") == little):
         raise ContractError(
             f"array {array.path!r} takes chunks {array.chunks} of {array.dtype}, "
             f"got {chunk.shape} of {chunk.dtype}"
@@ -234,3 +251,8 @@ def whole_chunk(array: ArrayLayout, chunk: NDArray[Any]) -> NDArray[Any]:
         padded[tuple(slice(0, s) for s in chunk.shape)] = chunk
         chunk = padded
     return np.ascontiguousarray(chunk, little)
+
+
+@lru_cache(maxsize=16)
+def _little_endian(dtype: str) -> np.dtype[Any]:
+    return np.dtype(dtype).newbyteorder("<")

@@ -141,8 +141,7 @@ class ImageWriter:
         """
         self._check(plane)
         index = region_of(self.layout, 0, field, timepoint, channel, z_slot).chunk
-        for writer in self._writers:
-            writer.claim(index)
+        self._writers[0].claim(index)  # whatever has its place there has it at every level
         if not self._encoders.is_inline and plane.flags.writeable:
             plane = plane.copy()
         at = self.layout.channels.index(channel) if self._histograms else 0
@@ -242,17 +241,17 @@ class _Pyramid:
         self._layout = layout
         self._makers = makers
         self._is_label = layout.kind == "label"
-        self._counted = -1 if self._is_label else min(1, len(layout.levels) - 1)
 
     def pieces(self, plane: NDArray[Any]) -> Iterator[_Piece]:
         """Yield the levels of a plane, the largest first."""
-        data = _padded(np.ascontiguousarray(plane), self._layout)
-        for level, make in enumerate(self._makers):
-            if level:
-                data = halve(data, is_label=self._is_label)
-            greys = grey_counts(data) if level == self._counted else None
-            values = _values_of(plane) if self._is_label and not level else None
+        planes = [_padded(np.ascontiguousarray(plane), self._layout)]
+        for _ in self._makers[1:]:  # all at first, while the plane is in the cache
+            planes.append(halve(planes[-1], is_label=self._is_label))
+        greys = None if self._is_label else grey_counts(planes[min(1, len(planes) - 1)])
+        values = _values_of(plane) if self._is_label else None
+        for level, (make, data) in enumerate(zip(self._makers, planes, strict=True)):
             yield _Piece(level, make(data), greys, values)
+            greys = values = None  # told once
 
 
 def _values_of(plane: NDArray[Any]) -> NDArray[Any]:

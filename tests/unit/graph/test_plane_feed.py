@@ -1,4 +1,4 @@
-"""Planes in plan order, read ahead: by one thread or several, the same stacks and errors."""
+"""Planes in plan order, read ahead or not: by any number of threads the same stacks and errors."""
 
 from __future__ import annotations
 
@@ -64,6 +64,21 @@ def test_no_more_than_one_request_is_read_ahead(planes):
         while time.monotonic() < deadline:
             assert planes.bytes_read <= 2 * HEIGHTS * 32 * 32 * 2
             time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("patience_s", "ahead"), [(-1.0, 1), (60.0, 0)])
+def test_on_one_core_a_thread_reads_ahead_only_where_storage_is_waited_for(
+    planes, monkeypatch, patience_s, ahead
+):
+    monkeypatch.setattr(feed, "PATIENCE_S", patience_s)
+    planes.threads = 1
+    before = threading.active_count()
+    with PlaneFeed(planes, KEYS) as reading:
+        assert reading.take()[:, 0, 0].tolist() == values(planes, KEYS[0])
+        assert threading.active_count() == before + ahead
+        for keys in KEYS[1:]:
+            assert reading.take()[:, 0, 0].tolist() == values(planes, keys)
+    assert threading.active_count() == before
 
 
 def test_the_error_is_that_of_the_first_plane_and_comes_when_it_is_due(planes):
