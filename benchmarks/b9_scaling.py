@@ -12,12 +12,23 @@ client, which has a core to itself beside one worker, has none beside two.
 
 Goal: ≥ 0.92.
 
+That one process has the whole machine: on the core that is idle beside it, client, reading and
+encoding go on. So the same is measured once more with resources that grow with the work ("one core
+each"): one process held to one core (`os.sched_setaffinity`) with 16 wells, all that belongs to
+the run included, over two on two cores with 32. hcsflow starts no encoders and no second reader
+for cores that it is not given. The first figure says what a second process gains on an otherwise
+idle machine; the second what a second core gains, which is what a larger machine has more of.
+Since start-up gains from a second core too, the second figure's goal is held against the time from
+the first well's start to the last well's end; that with start-up stands beside it.
+
 **Prediction.** The engine costs 10 ms a well of the client's CPU, which two workers' 0.3 s a well
 leave little room for: 0.96 of what the machine gives. Start-up is the same for both and lifts the
 figure: 0.95 in all.
 
 **Outcome.** 0.80 to 0.89: missed, where the machine gives 0.93 to 0.97. The one process encodes
-and reads on the core that is idle beside it, so that it is faster than half of two.
+and reads on the core that is idle beside it, so that it is faster than half of two. Held to one
+core, one process takes 6.9 s without start-up and two take 7.1 on two: 0.98, met (1.10 with
+start-up).
 """
 
 from __future__ import annotations
@@ -29,7 +40,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +51,10 @@ from peer_plates import CLI, emptied, size_of, write_plate
 
 LIMIT = 0.92
 ONE, TWO = "1 process", "2 processes"
+HELD_ONE, HELD_TWO = "1 process on 1 core", "2 processes on 2 cores"
+
+Seconds = dict[str, list[float]]
+"""By candidate, round by round."""
 
 
 def main() -> None:
@@ -56,26 +73,42 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         results = measure(Path(name), arguments)
-    found = results["weak_scaling"]["median"]
-    entry = goal("B9", "1 → 2 processes, twice the wells: time ratio ≥ 0.92", found, at_least=LIMIT)
-    save("b9_scaling", {"goals": [entry], **results})
+    save("b9_scaling", {"goals": list(goals(results)), **results})
+
+
+def goals(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the goal with what was found, then the same with one core for each process."""
+    text = f"1 → 2 processes, twice the wells: time ratio ≥ {LIMIT}"
+    rows = {
+        "B9": (text, "weak_scaling"),
+        "B9, one core each": (
+            f"{text}, without start-up",
+            "weak_scaling_one_core_each_without_start_up",
+        ),
+    }
+    for name, (said, figure) in rows.items():
+        found = results[figure]
+        entry = goal(name, said, found["median"], at_least=LIMIT)
+        yield entry | {"low": found["min"], "high": found["max"]}
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run one process on half of the wells, two on all, and the plain loop in as many."""
-    plates = {ONE: folder / "HALF", TWO: folder / "WHOLE"}
-    maker = write_plate(plates[ONE], arguments.wells // 2, arguments.size)
-    write_plate(plates[TWO], arguments.wells, arguments.size)
-    inside: dict[str, list[float]] = {ONE: [], TWO: []}
-    loops: dict[str, list[float]] = {ONE: [], TWO: []}
+    half, whole = folder / "HALF", folder / "WHOLE"
+    maker = write_plate(half, arguments.wells // 2, arguments.size)
+    write_plate(whole, arguments.wells, arguments.size)
+    plates = {ONE: half, TWO: whole, HELD_ONE: half, HELD_TWO: whole}
+    inside: Seconds = {name: [] for name in plates}
+    loops: Seconds = {ONE: [], TWO: []}
 
     def hcsflow(name: str) -> Sample:
-        loops[name].append(looped(plates[ONE], arguments.rounds, processes=workers_of(name)))
-        sample, working = ran(folder, plates[name], arguments.pipeline, workers=workers_of(name))
+        if name in loops:
+            loops[name].append(looped(half, arguments.rounds, processes=workers_of(name)))
+        sample, working = ran(folder, plates[name], arguments.pipeline, name)
         inside[name].append(working)
         return sample
 
-    for plate in plates.values():
+    for plate in (half, whole):
         size_of(plate, read=True)
     taken = interleave({name: lambda n=name: hcsflow(n) for name in plates}, arguments.repeats)
     walls = {name: [sample.wall_s for sample in runs] for name, runs in taken.items()}
@@ -84,15 +117,26 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "wells": {ONE: arguments.wells // 2, TWO: arguments.wells},
         "pipeline": Path(arguments.pipeline).name,
         **samples(taken),
-        "weak_scaling": scaling(walls),
-        "weak_scaling_without_start_up": scaling(inside),
-        "weak_scaling_of_the_machine": scaling(loops),
-        "of_what_the_machine_gives": spread(
-            [a / b for a, b in zip(ratios_of(inside), ratios_of(loops), strict=True)]
-        ),
+        **scalings(walls, inside, loops),
         "seconds_without_start_up": {name: spread(values) for name, values in inside.items()},
         "seconds_of_the_plain_loop": {name: spread(values) for name, values in loops.items()},
     }
+
+
+def scalings(walls: Seconds, inside: Seconds, loops: Seconds) -> dict[str, Any]:
+    """Return one process's time over that of two, in each of the ways that it is measured."""
+    ratios = {
+        "weak_scaling": ratios_of(walls, ONE, TWO),
+        "weak_scaling_without_start_up": ratios_of(inside, ONE, TWO),
+        "weak_scaling_one_core_each": ratios_of(walls, HELD_ONE, HELD_TWO),
+        "weak_scaling_one_core_each_without_start_up": ratios_of(inside, HELD_ONE, HELD_TWO),
+        "weak_scaling_of_the_machine": ratios_of(loops, ONE, TWO),
+    }
+    pairs = zip(
+        ratios["weak_scaling_without_start_up"], ratios["weak_scaling_of_the_machine"], strict=True
+    )
+    ratios["of_what_the_machine_gives"] = [ours / machines for ours, machines in pairs]
+    return {name: spread(values) for name, values in ratios.items()}
 
 
 def workers_of(name: str) -> int:
@@ -100,23 +144,25 @@ def workers_of(name: str) -> int:
     return int(name[0])
 
 
-def ratios_of(seconds: dict[str, list[float]]) -> list[float]:
-    """Return the scaling of each round."""
-    return [one / two for one, two in zip(seconds[ONE], seconds[TWO], strict=True)]
+def ratios_of(seconds: Seconds, one: str, two: str) -> list[float]:
+    """Return the time of one candidate over that of another, round by round."""
+    return [a / b for a, b in zip(seconds[one], seconds[two], strict=True)]
 
 
-def scaling(seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """Return the spread of the scaling, round by round."""
-    return spread(ratios_of(seconds))
-
-
-def ran(folder: Path, plate: Path, pipeline: str, *, workers: int) -> tuple[Sample, float]:
+def ran(folder: Path, plate: Path, pipeline: str, name: str) -> tuple[Sample, float]:
     """Run hcsflow on a plate it sees for the first time; return also the seconds at work."""
     output, cache = emptied(folder / "OUT"), emptied(folder / "cache")
+    workers = workers_of(name)
     options = ["-o", output, "--workers", str(workers), "--no-report"]
     environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
-    sample = run([*CLI, "run", pipeline, plate, *options], env=environment)
+    held = partial(hold_to, workers) if name in (HELD_ONE, HELD_TWO) else None
+    sample = run([*CLI, "run", pipeline, plate, *options], env=environment, preexec_fn=held)
     return sample, at_work(output / ".hcsflow" / "log.jsonl")
+
+
+def hold_to(cores: int) -> None:
+    """Hold this process, and all that it starts, to some of its cores."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 
 
 def at_work(log: Path) -> float:

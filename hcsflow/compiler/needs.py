@@ -105,7 +105,6 @@ def needs_of(plan: Plan, segment: Segment) -> Iterator[tuple[StepPlan, Needs]]:
     ahead = _read_ahead(readers) + (READING_BYTES if plan.resources.encoders > 1 else 0)
     handed = _handed_over(plan, segment) + _values_read(plan, segment)
     passed_on = _passed_on(plan, segment)
-    encoding_ahead = _encoding_ahead(plan, steps)
     for step in steps:
         yield (
             step,
@@ -121,7 +120,7 @@ def needs_of(plan: Plan, segment: Segment) -> Iterator[tuple[StepPlan, Needs]]:
                 + _libraries(plan),
                 outputs=_result(plan, step, steps, segment) + passed_on,
                 encoding=_encoding(plan, step)
-                + encoding_ahead
+                + _encoding_ahead(plan, segment, step)
                 + _values_stored(plan, segment, step),
                 objects=objects,
             ),
@@ -341,19 +340,29 @@ def _encoding(plan: Plan, step: StepPlan) -> int:
     return nbytes + labels * planes * prod(step.output.shape_yx) * UINT32
 
 
-def _encoding_ahead(plan: Plan, steps: Sequence[StepPlan]) -> int:
-    """Return the bytes of planes that wait for several encoders, the largest of a well's."""
+def _encoding_ahead(plan: Plan, segment: Segment, now: StepPlan) -> int:
+    """Return the bytes of planes that wait for several encoders while a step runs, the largest.
+
+    Besides the one that `_encoding` counts: those that are made by then.
+    """
     waiting = plan.resources.encoders if plan.resources.encoders > 1 else 0
-    stored = {write.step for write in plan.writes}
-    planes = [(plane_nbytes(s.output), s.output.num_planes) for s in steps if s.index in stored]
-    planes += [
-        (prod(step.output.shape_yx) * UINT32, step.output.num_planes)
-        for step in steps
-        for target in step.special_outputs
-        if target.kind == "labels"
-    ]
+    planes = []
+    for step in plan.steps[segment.first : segment.last + 1]:
+        a_turns = turn_nbytes(step.output, segment) // plane_nbytes(step.output)
+        later = a_turns if step.index > now.index else int(step.index == now.index)
+        made = step.output.num_planes - later
+        planes += [(size, made) for size in _stored_planes(plan, step)]
     nbytes = 0
     for size, count in sorted(planes, reverse=True):
         nbytes += ENCODER_PLANES * min(waiting, count) * size
         waiting -= min(waiting, count)
     return nbytes
+
+
+def _stored_planes(plan: Plan, step: StepPlan) -> Iterator[int]:
+    """Yield the bytes of a plane of each image that is stored of a step."""
+    if any(write.step == step.index for write in plan.writes):
+        yield plane_nbytes(step.output)
+    for target in step.special_outputs:
+        if target.kind == "labels":
+            yield prod(step.output.shape_yx) * UINT32

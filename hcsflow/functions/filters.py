@@ -54,7 +54,7 @@ def gaussian_plane(plane: Plane, sigma: float) -> Plane:
     return smooth
 
 
-@contract(per_slice=True, working_planes=0.0, fixed_planes=3.0)
+@contract(per_slice=True, working_planes=0.0, fixed_planes=3.5)
 @numpy
 def gaussian_filter(
     stack: NDArray[Any], *, sigma: Annotated[float, Limits(ge=0)] = 1.0
@@ -91,7 +91,7 @@ def gaussian_filter(
     return map_planes(stack, lambda plane: gaussian_plane(plane, sigma), allowed=FLOATS)
 
 
-@contract(per_slice=True, working_planes=0.0, fixed_planes=7.0)
+@contract(per_slice=True, working_planes=0.0, fixed_planes=7.5)
 @numpy
 def mean_filter(
     stack: NDArray[Any], *, size: Annotated[int, Limits(ge=1, odd=True)] = 3

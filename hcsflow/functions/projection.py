@@ -64,7 +64,7 @@ def min_projection(stack: NDArray[Any]) -> NDArray[Any]:
     return _native(stack.min(axis=0, keepdims=True))
 
 
-@contract(z_out="one", ragged=True, working_planes=0.0, fixed_planes=4.0)
+@contract(z_out="one", ragged=True, working_planes=0.0, fixed_planes=4.5)
 @numpy
 def mean_projection(stack: NDArray[Any]) -> NDArray[Any]:
     """Take each pixel's mean over the planes, rounded half to even for integers.
@@ -79,7 +79,7 @@ def mean_projection(stack: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(cast(mean, stack.dtype.newbyteorder("=")))[None]
 
 
-@contract(z_out="one", ragged=True, working_planes=0.0, fixed_planes=4.0)
+@contract(z_out="one", ragged=True, working_planes=0.0, fixed_planes=4.5)
 @numpy
 def sum_projection(stack: NDArray[Any]) -> NDArray[Any]:
     """Take each pixel's sum over the planes, saturating.

@@ -18,6 +18,7 @@ __all__ = [
     "limit_threads",
     "load_libraries",
     "restore_threads",
+    "trim_allocator",
     "tune_allocator",
 ]
 
@@ -72,6 +73,13 @@ def tune_allocator() -> bool:
         # What one thread frees another uses: an encoder would keep four planes of its own.
         and mallopt(M_ARENA_MAX, 1)
     )
+
+
+def trim_allocator() -> None:
+    """Give the system what glibc keeps between blocks that are in use; nothing where not glibc."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 _undo: dict[str, Callable[[], object]] = {}

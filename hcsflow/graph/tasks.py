@@ -36,7 +36,7 @@ from hcsflow.graph.results import Handover, outcome_of
 from hcsflow.graph.segment import SegmentRun, Sink
 from hcsflow.graph.sinks import WellSink
 from hcsflow.graph.specials import BuiltinInputs, SpecialValues
-from hcsflow.graph.worker import PeakMeter, emit, emit_no_more
+from hcsflow.graph.worker import MemoryReturn, PeakMeter, emit, emit_no_more
 from hcsflow.journal import JournalEntry, ObjectRecord, Outcome, merged
 from hcsflow.plan import Group, LocalKey, Segment, StepPlan, WritePlan
 from hcsflow.storage.encoding import Encoders
@@ -165,6 +165,7 @@ class _WellTask:
         self._run: SegmentRun | None = None
         self._arrays = ArrayCounts()
         self._peak = PeakMeter()
+        self._return = MemoryReturn(segment.projected_bytes)
         self._told: set[str] = set()
         self._started = time.perf_counter()
 
@@ -265,6 +266,7 @@ class _WellTask:
 
     def _tell_step(self, step: str) -> None:
         self._peak.begin(step)
+        self._return.after(self._bytes_read)
         if step not in self._told:  # once, not once a turn: each costs the scheduler
             self._told.add(step)
             emit("step", self._well, plan_id=self._plan_id, step=step)
@@ -314,13 +316,17 @@ class _WellTask:
             peak_bytes=self._peak.peak_bytes,
             step_peaks=tuple(self._peak.step_peaks.items()),
             step_seconds=tuple((step, round(s, 4)) for step, s in seconds.items()),
-            bytes_read=self._planes.bytes_read + self._incoming.bytes_read(),
+            bytes_read=self._bytes_read,
             bytes_written=sum(record.nbytes for record in stored),
             outputs=tuple(records),
             objects=sum(record.path.rpartition("/")[2].isdigit() for record in stored),
             notes=self._notes(),
             traffic=self._traffic(),
         )
+
+    @property
+    def _bytes_read(self) -> int:
+        return self._planes.bytes_read + self._incoming.bytes_read()
 
     def _traffic(self) -> tuple[tuple[str, int, int, float], ...]:
         return tuple(

@@ -93,9 +93,25 @@ def test_planes_that_wait_for_several_encoders_are_counted():
     few, _ = with_encoders(1, 1 << 40, z=2)
     _, many = with_encoders(8, 1 << 40, z=2)
     extra = many.projected_bytes - few.projected_bytes
-    assert extra == pytest.approx(SLACK * (2 * 3 * PLANE + READING_BYTES), abs=2), (
-        "there are but two planes"
+    assert extra == pytest.approx(SLACK * (3 * PLANE + READING_BYTES), abs=2), (
+        "there are but two planes, and one encoder holds one of them too"
     )
+
+
+def test_planes_wait_for_encoders_once_they_are_made():
+    def steps_of(encoders, fields):
+        work = [{"func": declared(working_planes=0.0), "name": name} for name in ("one", "two")]
+        plan = plan_of(*work, fields=fields)
+        wide = replace(plan.resources, encoders=encoders)
+        return fit_encoders(plan.replace(resources=wide), 1 << 40).steps
+
+    def extra(step, fields):
+        gain = steps_of(8, fields)[step].projected_bytes - steps_of(1, fields)[step].projected_bytes
+        return round((gain / SLACK - READING_BYTES) / (3 * PLANE))
+
+    assert extra(0, 1) == 0  # the only turn's planes are still to be made
+    assert extra(0, 2) == 8  # those of the field before
+    assert extra(1, 1) == 8
 
 
 def test_a_plan_has_as_many_encoders_as_memory_holds_and_is_never_refused_for_them():

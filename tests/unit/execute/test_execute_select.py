@@ -1,6 +1,9 @@
 """Which cluster a run gets, on machines that are not here: a pure function of fake probes."""
 
 import inspect
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -200,6 +203,26 @@ def test_cores_that_no_worker_uses_encode(profile, probe, wells, workers, encode
     found = fitted_resources(profile, probe, request(wells, workers=workers, gib=0.25))
     assert found.encoders == encoders
     assert largest_resources(profile, probe, workers).encoders == 1
+
+
+CONFINED = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from hcsflow.execute.clusterplan import ClusterRequest
+from hcsflow.execute.probe import probe_machine
+from hcsflow.execute.profiles import find_profile
+from hcsflow.execute.select import fitted_resources
+from hcsflow.graph.feed import reading_threads
+from hcsflow.storage.encoding import available_cores
+found = fitted_resources(find_profile("local"), probe_machine(), ClusterRequest(384, 1 << 20))
+print(found.workers, found.encoders, reading_threads(found, 1 << 20), available_cores())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no process")
+def test_a_process_that_is_held_to_one_core_starts_one_worker_without_threads_beside_it():
+    done = subprocess.run([sys.executable, "-c", CONFINED], capture_output=True, check=True)
+    assert done.stdout.split() == [b"1"] * 4
 
 
 def test_a_plan_is_run_with_no_more_encoders_than_cores_are_left(tmp_path):
