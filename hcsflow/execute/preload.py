@@ -28,5 +28,6 @@ gc.disable()
 for _name in PRELOAD:
     with suppress(ImportError):  # as the forkserver does; a task that needs it says what is wrong
         import_module(_name)
+import_module("distributed.versions").get_versions()  # asked of each worker; kept once looked up
 gc.freeze()
 gc.enable()
