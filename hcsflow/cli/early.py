@@ -1,20 +1,39 @@
-"""What can be told of a command line before anything is imported that could read it."""
+"""What a command does before and while it imports what reads its words."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 
-__all__ = ["starts_local_workers"]
+__all__ = ["collect_as_usual", "import_quickly", "starts_local_workers"]
 
 ELSEWHERE = ("-h", "--help", "--cluster", "--detach", "--version")
 """With these a run starts no local workers, or it takes more than a glance to tell."""
+
+LASTING_OBJECTS = 200_000
+"""Objects made before the garbage collector looks: imports make many, all of which stay."""
+
+_before: list[tuple[int, int, int]] = []
+
+
+def import_quickly() -> None:
+    """Let the garbage collector wait, as what imports make is not garbage: 0.1 s."""
+    _before[:] = [gc.get_threshold()]
+    gc.set_threshold(LASTING_OBJECTS, *_before[0][1:])
+
+
+def collect_as_usual() -> None:
+    """End `import_quickly`, if it was called, before anything is made that may be garbage."""
+    if _before:
+        gc.freeze()  # what imports made stays; no collection need look through it
+        gc.set_threshold(*_before.pop())
 
 
 def starts_local_workers(words: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Return whether a command line is plainly one that will want local worker processes.
 
-    Starting them early is all that depends on it: a plain no costs time, a wrong yes a process
-    that ends with this one.
+    Starting them early is all that depends on it: a wrong no costs time, a wrong yes a process
+    that ends soon after this one.
 
     Parameters
     ----------

@@ -9,16 +9,14 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
-from hcsflow.cli.early import starts_local_workers
+from hcsflow.cli.early import import_quickly, starts_local_workers
 from hcsflow.cli.interrupts import interruptible
 
 __all__ = ["main"]
 
 INTERRUPTED = 130
-
-LASTING_OBJECTS = 200_000
-"""Objects made before the garbage collector looks: imports make many, all of which stay."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     ends_process = arguments is None
     if ends_process:
-        gc.set_threshold(LASTING_OBJECTS, *gc.get_threshold()[1:])
+        import_quickly()
     try:
         with interruptible(ends_process=ends_process):
             status = _run(given)
@@ -57,7 +55,8 @@ def _run(given: list[str]) -> int:
     if starts_local_workers(given, os.environ):
         from hcsflow.execute.forkserver import prestart
 
-        prestart()  # processes start while the verb's own libraries are loaded
+        with suppress(OSError):  # said by the verb, which does this again
+            prestart()  # processes start while the verb's own libraries are loaded
     from hcsflow.cli.app import app
     from hcsflow.cli.console import print_error
     from hcsflow.errors import HcsflowError

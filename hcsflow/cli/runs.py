@@ -12,6 +12,7 @@ import typer
 from hcsflow.cli import options as o
 from hcsflow.cli.console import emit, err
 from hcsflow.cli.detached import tell_detached
+from hcsflow.cli.early import collect_as_usual
 from hcsflow.cli.interrupts import raise_if_interrupted
 from hcsflow.cli.outputs import left_out
 from hcsflow.errors import HcsflowError, OutputError
@@ -125,6 +126,7 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
 
         prestart()  # processes start while the plan is compiled
     compiled = compile_request(request, fresh=fresh)
+    collect_as_usual()
     for warning in compiled.room_warnings():
         err().print(f"warning: {warning}", soft_wrap=True)
     done = _run_shown(

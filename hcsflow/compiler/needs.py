@@ -348,7 +348,7 @@ def _encoding_ahead(plan: Plan, segment: Segment, now: StepPlan) -> int:
     waiting = plan.resources.encoders if plan.resources.encoders > 1 else 0
     planes = []
     for step in plan.steps[segment.first : segment.last + 1]:
-        a_turns = turn_nbytes(step.output, segment) // plane_nbytes(step.output)
+        a_turns = turn_nbytes(step.output, segment, min) // plane_nbytes(step.output)
         later = a_turns if step.index > now.index else int(step.index == now.index)
         made = step.output.num_planes - later
         planes += [(size, made) for size in _stored_planes(plan, step)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
@@ -17,10 +17,12 @@ def plane_nbytes(planes: PlaneSet) -> int:
     return prod(planes.shape_yx) * np.dtype(planes.dtype).itemsize
 
 
-def turn_nbytes(planes: PlaneSet, segment: Segment) -> int:
-    """Return the bytes of the planes of the largest turn of a segment's loop."""
+def turn_nbytes(
+    planes: PlaneSet, segment: Segment, of_stacks: Callable[[Sequence[int]], int] = max
+) -> int:
+    """Return the bytes of the planes of the largest turn of a segment's loop; ``min``: least."""
     stacks = [1 if "z" in segment.loop else len(heights) for heights in planes.z]
-    count = max(stacks) if "channel" in segment.loop else sum(stacks)
+    count = of_stacks(stacks) if "channel" in segment.loop else sum(stacks)
     for component, indices in (("field", planes.fields), ("timepoint", planes.timepoints)):
         count *= 1 if component in segment.loop else len(indices)
     return count * plane_nbytes(planes)

@@ -8,6 +8,7 @@ that all workers share.
 from __future__ import annotations
 
 import gc
+import os
 from contextlib import suppress
 from importlib import import_module
 
@@ -16,7 +17,7 @@ from hcsflow.graph.process import LIBRARIES
 __all__ = ["PRELOAD"]
 
 PRELOAD = (
-    "distributed.nanny", "distributed.worker", "hcsflow.graph.tasks", *LIBRARIES,
+    "numpy", "dask", "distributed.nanny", "distributed.worker", "hcsflow.graph.tasks", *LIBRARIES,
     "skimage.segmentation._watershed",
 )  # fmt: skip
 """Nothing here may touch a GPU.
@@ -24,10 +25,20 @@ PRELOAD = (
 Functions load scikit-image when they first flood, a third of a second in each worker; here it is
 loaded while the plan is compiled. (The package itself would load nothing: it is lazy.)"""
 
+
+def _preload() -> None:
+    parent = os.getppid()
+    for name in (*PRELOAD, "distributed.versions"):
+        if os.getppid() != parent:
+            raise SystemExit  # the command is over, and whoever reads its output waits for this
+        with suppress(ImportError):  # a task that needs it says what is wrong
+            import_module(name)
+    import_module("distributed.versions").get_versions()  # asked of each worker, and kept
+
+
 gc.disable()
-for _name in PRELOAD:
-    with suppress(ImportError):  # as the forkserver does; a task that needs it says what is wrong
-        import_module(_name)
-import_module("distributed.versions").get_versions()  # asked of each worker; kept once looked up
-gc.freeze()
-gc.enable()
+try:
+    _preload()
+    gc.freeze()
+finally:
+    gc.enable()

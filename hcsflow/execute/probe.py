@@ -139,6 +139,9 @@ class _Installed(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._found())
 
+    def __repr__(self) -> str:
+        return repr(self._found())
+
     @staticmethod
     @cache
     def _found() -> dict[str, str]:

@@ -224,9 +224,10 @@ class _Run:
         ledger: Ledger,
     ) -> None:
         """Settle each well's outcome as it comes in, until all are or the run must stop."""
-        threading.Thread(target=load_object, args=(FINALISE,), daemon=True).start()
         with closing(outcomes_of(cluster, self.bundle, self.options, todo, self.events)) as news:
-            for outcome in news:
+            for number, outcome in enumerate(news):
+                if not number:  # loaded beside the other wells: workers are no longer waited for
+                    threading.Thread(target=load_object, args=(FINALISE,), daemon=True).start()
                 self._settle(outcome, outcomes)
                 self._list_at_times(ledger)
                 if self._must_stop(outcomes):

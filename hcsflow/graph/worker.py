@@ -143,8 +143,10 @@ class MemoryReturn:
     READS = 8
     """Times that much is read between two returns."""
 
+    LEAST_BYTES = 64 << 20
+
     def __init__(self, held_bytes: int) -> None:
-        self._every = self._due = self.READS * held_bytes
+        self._every = self._due = self.READS * max(held_bytes, self.LEAST_BYTES)
 
     def after(self, bytes_read: int) -> None:
         """Be told what the task has read so far; give memory back if it is time."""

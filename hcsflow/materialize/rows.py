@@ -30,6 +30,8 @@ _PLAIN_TYPES: dict[type, type] = {
     bool: np.bool_,
     int: np.int64,
     float: np.float64,
+    np.bool_: np.bool_,
+    np.int64: np.int64,
     np.float64: np.float64,
     str: np.object_,
 }

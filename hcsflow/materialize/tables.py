@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from hcsflow.errors import ContractError
-from hcsflow.materialize.rows import Rows
+
+if TYPE_CHECKING:
+    from hcsflow.materialize.rows import Rows
 
 __all__ = ["as_table", "join_frames"]
 
@@ -57,7 +59,11 @@ def as_table(data: Any) -> pd.DataFrame:
 def join_frames(parts: Sequence[Rows]) -> pa.Table:
     """Return the rows of all parts; where a column's types differ, pandas' common one."""
     frames = [pd.DataFrame(part.columns, index=range(part.count)) for part in parts]
-    return pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
+    table = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
+    # pandas 3 makes large strings; a column's type shall not depend on what made it
+    plain = {pa.large_string(): pa.string()}
+    kinds = [field.with_type(plain.get(field.type, field.type)) for field in table.schema]
+    return table.cast(pa.schema(kinds, table.schema.metadata))
 
 
 def _frame(data: Any) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -153,16 +154,20 @@ def available_cores() -> int:
 
 
 def _quota_cores(root: Path) -> int | None:
-    """Return the cores that the control group (version 2) of this process has time for, rounded up.
+    """Return the cores that this process's control groups (version 2) have time for, rounded up.
 
     None where there is no such limit.
     """
+    found = []
     try:
-        group = (root / "proc/self/cgroup").read_text().rpartition("::")[2].strip()
-        quota, period = (root / f"sys/fs/cgroup{group}/cpu.max").read_text().split()
-        return -(-int(quota) // int(period))
-    except (OSError, ValueError):  # "max" is no number
+        group = Path((root / "proc/self/cgroup").read_text().rpartition("::")[2].strip())
+    except OSError:
         return None
+    for each in (group, *group.parents):
+        with suppress(OSError, ValueError):  # "max" is no number
+            quota, period = (root / f"sys/fs/cgroup{each}/cpu.max").read_text().split()
+            found.append(-(-int(quota) // int(period)))
+    return min(found, default=None)
 
 
 def encoder_of(array: ArrayLayout, shape: tuple[int, ...]) -> Encoder:

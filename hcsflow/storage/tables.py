@@ -192,9 +192,11 @@ def _bits(flags: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 def _text(cells: Sequence[str]) -> pa.Array:
     encoded = [cell.encode() for cell in cells]
-    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    content = b"".join(encoded)
-    return pa.StringArray.from_buffers(len(cells), pa.py_buffer(ends), pa.py_buffer(content))
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    if ends[-1] > np.iinfo(np.int32).max:
+        raise ContractError(f"a column holds {ends[-1]} bytes of text", hint="at most 2 GiB")
+    parts = map(pa.py_buffer, (ends.astype(np.int32), b"".join(encoded)))
+    return pa.StringArray.from_buffers(len(cells), *parts)
 
 
 def _stored(root: Path, path: str, data: bytes) -> StoredObject:

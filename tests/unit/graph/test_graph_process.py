@@ -19,11 +19,11 @@ kept = blocks[1::2]  # every other one: none of the gaps lies at the end
 del blocks
 size = lambda: psutil.Process().memory_info().rss >> 20
 full = size()
-memory = MemoryReturn(50 << 20)
-memory.after(8 * 50 << 20)
+memory = MemoryReturn(80 << 20)
+memory.after(8 * 80 << 20)
 same = size()
-memory.after((8 * 50 << 20) + 1)
-print(full - same, full - size(), len(kept))
+memory.after((8 * 80 << 20) + 1)
+print(full - same, full - size(), len(kept) * all(len(block) == 1 << 20 for block in kept))
 """
 
 
@@ -35,6 +35,6 @@ def python(*command: str) -> list[str]:
 @LINUX
 def test_gaps_between_blocks_go_back_to_the_system_when_a_task_has_read_enough():
     before, after, kept = map(int, python("-c", GAPS))
-    assert before == 0
+    assert before <= 1
     assert after > 90
     assert kept == 100

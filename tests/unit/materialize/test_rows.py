@@ -29,7 +29,7 @@ def by_pandas(*parts):
 
 
 def joined(*parts):
-    return stripped(join_rows([rows_of(part) for part in parts]))
+    return join_rows([rows_of(part) for part in parts]).replace_schema_metadata(None)
 
 
 def stripped(table):

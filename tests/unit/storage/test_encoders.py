@@ -185,13 +185,21 @@ def test_a_waiting_plane_keeps_no_stack_in_memory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("limit", "cores"), [("150000 100000", 2), ("400000 100000", 4), ("max 100000", None)]
+    ("limit", "above", "cores"),
+    [
+        ("150000 100000", "max 100000", 2),
+        ("400000 100000", "max 100000", 4),
+        ("400000 100000", "300000 100000", 3),
+        ("max 100000", "100000 100000", 1),
+        ("max 100000", "max 100000", None),
+    ],
 )
-def test_a_containers_share_of_the_processors_counts(tmp_path, limit, cores):
+def test_a_containers_share_of_the_processors_counts(tmp_path, limit, above, cores):
     group = tmp_path / "sys/fs/cgroup/a.slice/b"
     for folder in (group, tmp_path / "proc/self"):
         folder.mkdir(parents=True)
     (group / "cpu.max").write_text(f"{limit}\n")
+    (group.parent / "cpu.max").write_text(f"{above}\n")
     (tmp_path / "proc/self/cgroup").write_text("0::/a.slice/b\n")
     assert encoding._quota_cores(tmp_path) == cores
     assert encoding._quota_cores(tmp_path / "elsewhere") is None
