@@ -21,7 +21,12 @@ and the phases of hcsflow's run, from its own log.
 hcsflow adds 1 to 1.5 s of start-up and a few tenths at the end, and 10 % of the work for metadata,
 tables, checksums and the journal: 1.25 to 1.3, so the goal needs more wells, or less start-up.
 
-**Outcome.** 1.42 to 1.56: missed. Start-up and end are 2 s of 16; the rest is 94 ms of CPU a well.
+**Outcome.** 1.26 to 1.44 (before: 1.42 to 1.56), missed. The wells alone take 1.17 × the floor;
+start and end are the rest, 1.4 of 17 s. Of what a well costs over the floor, functions, encoding
+and writing are nothing (they cost the same in a task); it is the writers' bookkeeping (10 ms),
+documents and tables (6), label values and numbers (9), the engine (8), the grey values (2), and
+the client's and the worker's event loops (about 20). Two processes at a time share memory: CPU a
+well is a tenth more than in one.
 """
 
 from __future__ import annotations
