@@ -132,7 +132,7 @@ class MemoryReturn:
     """Give unused memory back to the system at times, so that it does not grow with the well.
 
     Blocks of many sizes leave gaps between them, and from plane to plane the allocator's memory
-    gets no smaller. Each return takes under 1 % of the time between two, for faulting it in anew.
+    gets no smaller. Each return takes under 2 % of the time between two, for faulting it in anew.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class MemoryReturn:
         What the task holds at its worst.
     """
 
-    READS = 8
+    READS = 4
     """Times that much is read between two returns."""
 
     LEAST_BYTES = 64 << 20

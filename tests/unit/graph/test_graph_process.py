@@ -20,9 +20,9 @@ del blocks
 size = lambda: psutil.Process().memory_info().rss >> 20
 full = size()
 memory = MemoryReturn(80 << 20)
-memory.after(8 * 80 << 20)
+memory.after(4 * 80 << 20)
 same = size()
-memory.after((8 * 80 << 20) + 1)
+memory.after((4 * 80 << 20) + 1)
 print(full - same, full - size(), len(kept) * all(len(block) == 1 << 20 for block in kept))
 """
 
