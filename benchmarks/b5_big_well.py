@@ -28,12 +28,13 @@ steps stacks (`hcsflow.compiler.segments`), here plane by plane: 299, 312 and 32
 grew was no object, and no page of a library: gaps between blocks of many sizes (encoded planes
 are never twice the same), which glibc's allocator kept, 110 MB of 216 in the end. Once a task has
 read four times what it may hold they go back to the system (`hcsflow.graph.worker.MemoryReturn`,
-in no time that can be measured): 280 to 300, 300 to 320 and 277 to 320 MB in four runs, a growth of
-0.97 to 1.12, so flat within what runs differ by but not always within 1.05. Reading costs 10 ms by
-hcsflow and 18 ms by zarr-python, which holds a plane three times (the chunk decoded, its shard's
-part, the result): 10 of its 17 ms of CPU time it takes with no codec at all, 15 with no shards.
-Neither smaller inner chunks (18 to 21 ms), nor larger or smaller blocks of blosc, nor where the
-shard's index lies bring it below 15. Figures: results/b5_big_well.json and results/table.md.
+at eight times in no time that could be measured): 280 to 300, 300 to 320 and 277 to 320 MB in four
+runs, a growth of 0.97 to 1.12, so flat within what runs differ by but not always within 1.05.
+Reading costs 10 ms by hcsflow and 18 ms by zarr-python, which holds a plane three times (the chunk
+decoded, its shard's part, the result): 10 of its 17 ms of CPU time it takes with no codec at all,
+15 with no shards. Neither smaller inner chunks (18 to 21 ms), nor larger or smaller blocks of
+blosc, nor where the shard's index lies bring it below 15. Figures: results/b5_big_well.json and
+results/table.md.
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ __all__ = ["PlaneFeed", "WellPlanes", "reading_threads"]
 Stack = NDArray[np.generic]
 RETRY_DELAYS_S = (0.1, 0.5, 2.0)
 PATIENCE_S = 0.01
-"""What a task on one core waits for storage before a thread reads ahead of it."""
+"""What a task on one core waits while it reads before a thread reads ahead of it.
+
+For storage as a rule; time in which another process has the core counts too."""
 
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR}
 

@@ -144,6 +144,7 @@ class MemoryReturn:
     """Times that much is read between two returns."""
 
     LEAST_BYTES = 64 << 20
+    """What a task counts as holding at least: returns for a few small planes would gain nothing."""
 
     def __init__(self, held_bytes: int) -> None:
         self._every = self._due = self.READS * max(held_bytes, self.LEAST_BYTES)

@@ -92,6 +92,7 @@ def test_columns_become_what_pandas_makes_of_them(parts):
     [
         {"x": [1, 2], "y": np.array([3, 4], np.uint32), "well": "A01", "is_edge": [True, False]},
         {"count": 3},
+        {"n": [np.int64(1), np.int64(2)], "is_edge": np.bool_(True), "at": [0.5, 1.5]},
         {"x": np.zeros(0), "n": np.zeros(0, np.int64)},
         [Cell(1, 2.5, "a"), {"label": 2, "area": float("nan"), "kind": "µ"}],
         Cell(1, 2.5, "a"),
